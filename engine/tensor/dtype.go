@@ -1,10 +1,6 @@
 package tensor
 
-import (
-	"encoding/binary"
-	"fmt"
-	"math"
-)
+import "math"
 
 // DType is an element type. Its string form is the name that safetensors
 // headers use.
@@ -44,35 +40,14 @@ func (d DType) Size() int {
 	return 0
 }
 
-// Decode converts little-endian elements of type d into float32. Widening is
-// exact; float64 and 64-bit integers round to nearest. It fails when the
-// lengths do not fit or the type has no float value.
-func Decode(dst []float32, src []byte, d DType) error {
-	if len(src) != len(dst)*d.Size() || d.Size() == 0 {
-		return fmt.Errorf("decode %s: %d bytes for %d elements", d, len(src), len(dst))
+// F32ToBF16 rounds to the nearest bfloat16, ties to even; values beyond the
+// range become infinities.
+func F32ToBF16(f float32) uint16 {
+	b := math.Float32bits(f)
+	if b&0x7fffffff > 0x7f800000 {
+		return uint16(b>>16) | 0x40
 	}
-	le := binary.LittleEndian
-	for i := range dst {
-		switch d {
-		case F32:
-			dst[i] = math.Float32frombits(le.Uint32(src[4*i:]))
-		case F16:
-			dst[i] = F16ToF32(le.Uint16(src[2*i:]))
-		case BF16:
-			dst[i] = math.Float32frombits(uint32(le.Uint16(src[2*i:])) << 16)
-		case F64:
-			dst[i] = float32(math.Float64frombits(le.Uint64(src[8*i:])))
-		case I64:
-			dst[i] = float32(int64(le.Uint64(src[8*i:])))
-		case I32:
-			dst[i] = float32(int32(le.Uint32(src[4*i:])))
-		case U8, Bool:
-			dst[i] = float32(src[i])
-		default:
-			return fmt.Errorf("decode %s: no float32 form", d)
-		}
-	}
-	return nil
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
 // F16ToF32 widens an IEEE half, exactly.
