@@ -1,0 +1,153 @@
+package arch
+
+import (
+	"github.com/comfyrun/comfyrun/engine/nn"
+)
+
+// UNet is the latent denoiser of the Stable Diffusion 1 family. Everything but
+// the rule for attention heads is read from the checkpoint: the widths, the
+// number of blocks, where transformers stand.
+// Source: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion
+// Models, 2022; names as in the released checkpoints, for example
+// https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive.
+type UNet struct {
+	// Heads is the number of attention heads; 0 means heads of HeadWidth.
+	Heads int
+	// HeadWidth is the width of a head where Heads is 0.
+	HeadWidth int
+}
+
+// SD1UNet has 8 heads at every width.
+// https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5/blob/main/unet/config.json
+var SD1UNet = UNet{Heads: 8}
+
+// Build traces the network. Inputs: x [batch, channel, height, width] as
+// scaled for the network, timesteps [batch], context [batch, tokens, width].
+// Output: out [batch, 4, height, width], the predicted noise (or velocity).
+// Height and width are multiples of 1 latent pixel: odd sizes halve upwards.
+func (u UNet) Build(p nn.Scope) {
+	in := p.In("input_blocks.0.0")
+	mc, channels := in.Dim("weight", 0), in.Dim("weight", 1)
+	n := net{heads: u}
+	x := p.Input("x", "batch", channels, "height", "width")
+	t := nn.TimestepEmbedding(p.Input("timesteps", "batch"), mc)
+	n.context = p.Input("context", "batch", "tokens", contextWidth(p))
+	n.emb = embed(p.In("time_embed"), t).SiLU()
+	p.Output("out", n.forward(p, nn.Conv(in, x, mc, nn.Same(3))))
+}
+
+// contextWidth reads the width of the text states from the first
+// cross-attention; every UNet has one in the middle.
+func contextWidth(p nn.Scope) int {
+	return p.In("middle_block.1.transformer_blocks.0.attn2.to_k").Dim("weight", 1)
+}
+
+// embed is the pair of layers that lifts an embedding to the width of the
+// blocks.
+func embed(p nn.Scope, x *nn.Value) *nn.Value {
+	x = nn.Linear(p.In("0"), x, p.In("0").Dim("weight", 0)).SiLU()
+	return nn.Linear(p.In("2"), x, p.In("2").Dim("weight", 0))
+}
+
+// net is what every block of one UNet shares.
+type net struct {
+	heads UNet
+	// emb is the activated timestep embedding, context the text states.
+	emb, context *nn.Value
+}
+
+func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
+	skips := []*nn.Value{h}
+	for i := 1; p.In("input_blocks.%d", i).Has(); i++ {
+		block := p.In("input_blocks.%d", i)
+		if down := block.In("0.op"); down.Has() {
+			h = nn.Conv(down, h, down.Dim("weight", 0), nn.Window{Kernel: 3, Stride: 2, Pads: [4]int{1, 1, 1, 1}})
+		} else {
+			h = n.block(block, h)
+		}
+		skips = append(skips, h)
+	}
+	h = n.resBlock(p.In("middle_block.0"), h)
+	h = n.transformer(p.In("middle_block.1"), h)
+	h = n.resBlock(p.In("middle_block.2"), h)
+	for i := 0; len(skips) > 0; i++ {
+		skip := skips[len(skips)-1]
+		skips = skips[:len(skips)-1]
+		block := p.In("output_blocks.%d", i)
+		h = n.block(block, nn.Concat(1, h, skip))
+		if len(skips) > 0 {
+			h = upsample(block, h, skips[len(skips)-1])
+		}
+	}
+	out := p.In("out.2")
+	return nn.Conv(out, nn.GroupNorm(p.In("out.0"), h, 1e-5).SiLU(), out.Dim("weight", 0), nn.Same(3))
+}
+
+// block is a residual block with the transformer behind it where one stands.
+func (n net) block(p nn.Scope, h *nn.Value) *nn.Value {
+	h = n.resBlock(p.In("0"), h)
+	if p.In("1.norm").Has() {
+		h = n.transformer(p.In("1"), h)
+	}
+	return h
+}
+
+// upsample is the convolution at the end of a level, behind the residual block
+// or the transformer. It grows to the size of the next skip, which is odd
+// where a level was halved upwards.
+func upsample(p nn.Scope, h, next *nn.Value) *nn.Value {
+	for _, place := range []string{"1.conv", "2.conv"} {
+		if up := p.In("%s", place); up.Has() {
+			return nn.Conv(up, nn.UpsampleTo(h, next), up.Dim("weight", 0), nn.Same(3))
+		}
+	}
+	return h
+}
+
+func (n net) resBlock(p nn.Scope, x *nn.Value) *nn.Value {
+	out := p.In("in_layers.2").Dim("weight", 0)
+	h := nn.Conv(p.In("in_layers.2"), nn.GroupNorm(p.In("in_layers.0"), x, 1e-5).SiLU(), out, nn.Same(3))
+	h = h.Add(nn.Linear(p.In("emb_layers.1"), n.emb, out).Reshape(0, out, 1, 1))
+	h = nn.Conv(p.In("out_layers.3"), nn.GroupNorm(p.In("out_layers.0"), h, 1e-5).SiLU(), out, nn.Same(3))
+	if x.Dim(1) != out {
+		x = nn.Conv(p.In("skip_connection"), x, out, nn.Same(1))
+	}
+	return h.Add(x)
+}
+
+func (n net) transformer(p nn.Scope, x *nn.Value) *nn.Value {
+	c := x.Dim(1)
+	h := nn.Tokens(nn.Conv(p.In("proj_in"), nn.GroupNorm(p.In("norm"), x, 1e-6), c, nn.Same(1)))
+	for i := range p.Count("transformer_blocks.%d") {
+		h = n.transformerBlock(p.In("transformer_blocks.%d", i), h)
+	}
+	return nn.Conv(p.In("proj_out"), nn.Picture(h, x), c, nn.Same(1)).Add(x)
+}
+
+func (n net) transformerBlock(p nn.Scope, x *nn.Value) *nn.Value {
+	norm := nn.LayerNorm(p.In("norm1"), x)
+	x = n.attention(p.In("attn1"), norm, norm).Add(x)
+	x = n.attention(p.In("attn2"), nn.LayerNorm(p.In("norm2"), x), n.context).Add(x)
+	return feedForward(p.In("ff.net"), nn.LayerNorm(p.In("norm3"), x)).Add(x)
+}
+
+func (n net) attention(p nn.Scope, x, context *nn.Value) *nn.Value {
+	c := x.Dim(-1)
+	heads := n.heads.Heads
+	if heads == 0 {
+		heads = c / n.heads.HeadWidth
+	}
+	q := nn.Linear(p.In("to_q"), x, c)
+	k, v := nn.Linear(p.In("to_k"), context, c), nn.Linear(p.In("to_v"), context, c)
+	return nn.Linear(p.In("to_out.0"), nn.Attention(q, k, v, nn.Heads{Count: heads}), c)
+}
+
+// feedForward is a gated layer (GEGLU): the first half of the projection's rows
+// makes the value, the second half its gate.
+// Source: Shazeer, GLU Variants Improve Transformer, 2020.
+func feedForward(p nn.Scope, x *nn.Value) *nn.Value {
+	proj := p.In("0.proj")
+	width := proj.Dim("weight", 0) / 2
+	value, gate := nn.LinearRows(proj, x, 0, width), nn.LinearRowsGelu(proj, x, width, width)
+	return nn.Linear(p.In("2"), value.Mul(gate), x.Dim(-1))
+}
