@@ -1,0 +1,109 @@
+// Package ort runs ONNX graphs in ONNX Runtime. It is the only package with
+// cgo and the only importer of the onnxruntime_go binding.
+//
+// Vocabulary: a library is the file libonnxruntime.so, found by Find and
+// installed by Install. An Env is the loaded library, one per process. A
+// Session is a graph made ready to run; its weights stay in the files that the
+// graph's external initializers name and are mapped, not copied. A provider is
+// ONNX Runtime's word for the code that runs operators on a kind of device.
+//
+// Tensors that go into and come out of a session are float32.
+package ort
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	ortgo "github.com/yalue/onnxruntime_go"
+)
+
+// Version is the ONNX Runtime release that this build is pinned to and tested
+// with. Open accepts its patch releases.
+const Version = "1.30.0"
+
+// Env is the loaded library. It stays loaded until the process ends.
+type Env struct {
+	library   string
+	version   string
+	providers []string
+}
+
+// loaded holds the process's Env: the binding and the library itself keep
+// process-wide state, so a second library cannot be loaded beside the first.
+var loaded struct {
+	sync.Mutex
+	env *Env
+}
+
+// Open loads the library at the given path. Opening the same path again
+// returns the same Env; another path is refused. The error is an *Error with
+// CodeLibrary or CodeVersion.
+func Open(library string) (*Env, error) {
+	path, err := filepath.Abs(library)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error() + "; install it with: comfyrun runtime install"}
+	}
+	loaded.Lock()
+	defer loaded.Unlock()
+	if loaded.env == nil {
+		loaded.env, err = load(path)
+		return loaded.env, err
+	}
+	if loaded.env.library != path {
+		return nil, &Error{Op: "open library", Code: CodeLibrary,
+			Message: fmt.Sprintf("%s: this process has already loaded %s", path, loaded.env.library)}
+	}
+	return loaded.env, nil
+}
+
+func load(path string) (*Env, error) {
+	version, providers, err := probe(path)
+	if err != nil {
+		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
+	}
+	if err := checkVersion(version); err != nil {
+		return nil, &Error{Op: "open library", Code: CodeVersion, Message: path + ": " + err.Error()}
+	}
+	ortgo.SetSharedLibraryPath(path)
+	// Errors come back as values, so the library's own printing to standard
+	// error would only repeat them.
+	if err := ortgo.InitializeEnvironment(ortgo.WithLogLevelFatal()); err != nil {
+		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
+	}
+	if err := ortgo.DisableTelemetry(); err != nil {
+		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
+	}
+	return &Env{library: path, version: version, providers: providers}, nil
+}
+
+// checkVersion accepts the releases of Version's minor version.
+func checkVersion(version string) error {
+	major, minor, _ := strings.Cut(Version, ".")
+	minor, _, _ = strings.Cut(minor, ".")
+	series := major + "." + minor + "."
+	switch {
+	case strings.HasPrefix(version, series):
+		return nil
+	case strings.HasPrefix(version, "1.29."):
+		return fmt.Errorf("ONNX Runtime %s is not used: its fp16 matrix product on x86-64 is broken and thousands of times too slow; "+
+			"want %s (comfyrun runtime install)", version, Version)
+	}
+	return fmt.Errorf("ONNX Runtime %s is not tested with this build; want %s (comfyrun runtime install)", version, Version)
+}
+
+// Version returns the library's version, such as "1.30.0".
+func (e *Env) Version() string { return e.version }
+
+// Library returns the canonical path of the library.
+func (e *Env) Library() string { return e.library }
+
+// Providers returns the execution providers compiled into the library, sorted,
+// without their suffix "ExecutionProvider": "CPU", "WebGpu". Being compiled in
+// does not mean that the machine has the device.
+func (e *Env) Providers() []string { return slices.Clone(e.providers) }

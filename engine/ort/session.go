@@ -1,0 +1,267 @@
+package ort
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/comfyrun/comfyrun/engine/onnx"
+	"github.com/comfyrun/comfyrun/engine/tensor"
+	ortgo "github.com/yalue/onnxruntime_go"
+)
+
+// Options says how a session runs. The zero value is good for the CPU.
+type Options struct {
+	Name    string // for errors and profiles
+	Device  string // "cpu"; "" is the same
+	Threads int    // worker threads of one run; 0 takes the physical cores
+	Profile string // path prefix of a JSON profile, written by Close; "" for none
+}
+
+// Session is a graph made ready to run. Its methods may be called from several
+// goroutines at once.
+type Session struct {
+	name     string
+	provider string
+	inputs   []string
+	outputs  []string
+
+	mu      sync.RWMutex // held for reading while a run is on
+	session *ortgo.DynamicAdvancedSession
+}
+
+// NewSession makes the model ready to run. Weights in external files are
+// mapped: the files must stay unchanged until Close. The error is an *Error
+// with CodeModel.
+func (e *Env) NewSession(m *onnx.Model, o Options) (*Session, error) {
+	op := fmt.Sprintf("create session %q", o.Name)
+	s := &Session{name: o.Name, provider: "cpu"}
+	if o.Device != "" && o.Device != s.provider {
+		return nil, &Error{Op: op, Code: CodeModel, Provider: o.Device, Message: "no such device in this build, only cpu"}
+	}
+	var err error
+	if s.inputs, err = floatNames(m.Graph.Inputs); err == nil {
+		s.outputs, err = floatNames(m.Graph.Outputs)
+	}
+	if err != nil {
+		return nil, &Error{Op: op, Code: CodeModel, Message: err.Error()}
+	}
+	data, err := onnx.Encode(m)
+	if err != nil {
+		return nil, &Error{Op: op, Code: CodeModel, Message: err.Error()}
+	}
+	so, err := sessionOptions(o)
+	if err != nil {
+		return nil, wrap(op, CodeModel, s.provider, err)
+	}
+	defer so.Destroy()
+	s.session, err = ortgo.NewDynamicAdvancedSessionWithONNXData(data, s.inputs, s.outputs, so)
+	if err != nil {
+		return nil, wrap(op, CodeModel, s.provider, err)
+	}
+	return s, nil
+}
+
+// floatNames returns the names of the values, all of which must be float32
+// tensors of rank 1 or more.
+func floatNames(values []onnx.ValueInfo) ([]string, error) {
+	if len(values) == 0 {
+		return nil, errors.New("a graph needs inputs and outputs")
+	}
+	names := make([]string, len(values))
+	for i, v := range values {
+		if v.Type != onnx.Float || len(v.Dims) == 0 {
+			return nil, fmt.Errorf("%s: only float tensors with dimensions go in and out of a graph", v)
+		}
+		names[i] = v.Name
+	}
+	return names, nil
+}
+
+func sessionOptions(o Options) (*ortgo.SessionOptions, error) {
+	so, err := ortgo.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(so, o); err != nil {
+		so.Destroy()
+		return nil, err
+	}
+	return so, nil
+}
+
+func configure(so *ortgo.SessionOptions, o Options) error {
+	if o.Threads == 0 {
+		o.Threads = physicalCores()
+	}
+	errs := []error{
+		so.SetGraphOptimizationLevel(ortgo.GraphOptimizationLevelEnableExtended),
+		so.SetIntraOpNumThreads(o.Threads),
+		so.SetInterOpNumThreads(1),
+		so.SetLogSeverityLevel(ortgo.LoggingLevelFatal),
+	}
+	entries := map[string]string{
+		// Locations of weights are canonical paths without their leading slash.
+		"session.model_external_initializers_file_folder_path": "/",
+		// Prepacking copies every weight into the heap.
+		"session.disable_prepacking":      "1",
+		"session.intra_op.allow_spinning": "0",
+	}
+	for _, key := range slices.Sorted(maps.Keys(entries)) {
+		errs = append(errs, so.AddSessionConfigEntry(key, entries[key]))
+	}
+	if o.Profile != "" {
+		errs = append(errs, so.EnableProfiling(o.Profile))
+	}
+	return errors.Join(errs...)
+}
+
+// Inputs returns the names of the graph's inputs, in the graph's order.
+func (s *Session) Inputs() []string { return slices.Clone(s.inputs) }
+
+// Outputs returns the names of the graph's outputs, in the graph's order.
+func (s *Session) Outputs() []string { return slices.Clone(s.outputs) }
+
+// Run runs the graph. in holds exactly the graph's inputs by name; the result
+// holds all its outputs, in memory of its own. The inputs are read in place
+// and must not change meanwhile.
+//
+// When ctx ends, the run stops after the operators under way and Run returns
+// an error that wraps ctx's cause; the session stays usable. Other errors are
+// *Error.
+func (s *Session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	op := fmt.Sprintf("run session %q", s.name)
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.session == nil {
+		return nil, &Error{Op: op, Code: CodeInput, Message: "the session is closed"}
+	}
+	if err := s.checkInputs(in); err != nil {
+		return nil, &Error{Op: op, Code: CodeInput, Message: err.Error()}
+	}
+	outs, err := s.run(ctx, in)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return nil, fmt.Errorf("%s: %w", op, cause)
+	}
+	if err != nil {
+		return nil, wrap(op, CodeRun, s.provider, err)
+	}
+	return outs, nil
+}
+
+func (s *Session) checkInputs(in map[string]*tensor.Tensor) error {
+	for _, name := range s.inputs {
+		t := in[name]
+		if t == nil {
+			return fmt.Errorf("input %q is missing, want %s", name, strings.Join(s.inputs, ", "))
+		}
+		if len(t.Shape) == 0 || len(t.Data) != t.Shape.Elements() {
+			return fmt.Errorf("input %q: %d elements for shape %v", name, len(t.Data), t.Shape)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		if !slices.Contains(s.inputs, name) {
+			return fmt.Errorf("no input %q, want %s", name, strings.Join(s.inputs, ", "))
+		}
+	}
+	return nil
+}
+
+// run hands the tensors to ONNX Runtime. The caller holds s.mu.
+func (s *Session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	var pins runtime.Pinner // ONNX Runtime keeps pointers to the inputs between calls
+	defer pins.Unpin()
+	values := make([]ortgo.Value, len(s.inputs))
+	for i, name := range s.inputs {
+		t := in[name]
+		if len(t.Data) > 0 {
+			pins.Pin(&t.Data[0])
+		}
+		v, err := ortgo.NewTensor(dims(t.Shape), t.Data)
+		if err != nil {
+			return nil, fmt.Errorf("input %q: %w", name, err)
+		}
+		defer v.Destroy()
+		values[i] = v
+	}
+	outs := make([]ortgo.Value, len(s.outputs))
+	defer func() {
+		for _, v := range outs {
+			if v != nil {
+				v.Destroy()
+			}
+		}
+	}()
+	if err := s.runWatched(ctx, values, outs); err != nil {
+		return nil, err
+	}
+	return collect(s.outputs, outs)
+}
+
+// runWatched runs the session and terminates the run when ctx ends.
+func (s *Session) runWatched(ctx context.Context, in, out []ortgo.Value) error {
+	ro, err := ortgo.NewRunOptions()
+	if err != nil {
+		return err
+	}
+	watched := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		ro.Terminate()
+		close(watched)
+	})
+	err = s.session.RunWithOptions(in, out, ro)
+	if !stop() {
+		<-watched // Terminate must not meet options that are gone
+	}
+	return errors.Join(err, ro.Destroy())
+}
+
+// collect takes the outputs' memory over. The binding has copied it out of
+// ONNX Runtime once already; Destroy releases only the wrapper.
+func collect(names []string, values []ortgo.Value) (map[string]*tensor.Tensor, error) {
+	outs := make(map[string]*tensor.Tensor, len(names))
+	for i, name := range names {
+		v, ok := values[i].(*ortgo.Tensor[float32])
+		if !ok {
+			return nil, fmt.Errorf("output %q is not a float tensor", name)
+		}
+		shape := make(tensor.Shape, 0, 4)
+		for _, d := range v.GetShape() {
+			shape = append(shape, int(d))
+		}
+		outs[name] = &tensor.Tensor{Shape: shape, Data: v.GetData()}
+	}
+	return outs, nil
+}
+
+func dims(s tensor.Shape) ortgo.Shape {
+	out := make(ortgo.Shape, len(s))
+	for i, d := range s {
+		out[i] = int64(d)
+	}
+	return out
+}
+
+// Close waits for runs under way and releases the session. Closing twice does
+// nothing.
+func (s *Session) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session == nil {
+		return nil
+	}
+	err := s.session.Destroy()
+	s.session = nil
+	if err != nil {
+		return wrap(fmt.Sprintf("close session %q", s.name), CodeRun, s.provider, err)
+	}
+	return nil
+}
