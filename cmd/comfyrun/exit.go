@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/comfyrun/comfyrun/engine/models"
+)
+
+// Exit codes, as the root command's help states them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitModel       = 3
+	exitInterrupted = 130
+)
+
+// exits is the one table from kinds of error to exit codes; the first row that fits decides, and an error that fits none
+// is a failed run.
+var exits = []struct {
+	fits func(error) bool
+	code int
+}{
+	{is(context.Canceled), exitInterrupted},
+	{is(models.ErrMissing), exitModel},
+	{is(models.ErrDigest), exitModel},
+	{as[usageError], exitUsage},
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func as[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+// report prints err, once, and returns the exit code of its kind.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(w, "comfyrun: %v\n", err)
+	for _, row := range exits {
+		if row.fits(err) {
+			return row.code
+		}
+	}
+	return exitFailed
+}
