@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/comfyrun/comfyrun/engine/onnx"
