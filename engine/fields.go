@@ -130,7 +130,7 @@ func (in *Input) setUI(tag string) error {
 		case key == "default" || key == "nodefault":
 			in.Default = key
 		case slices.Contains(uiFlags, key):
-			in.Options = append(in.Options, Option{Key: key, Value: optionValue(value)})
+			in.Options = append(in.Options, Member{Key: key, Value: optionValue(value)})
 		default:
 			return fmt.Errorf("tag ui: %q is not one of %s, loose, default, nodefault", key, strings.Join(uiFlags, ", "))
 		}

@@ -53,15 +53,9 @@ type Input struct {
 	Default     any // nil: none shown
 	Min, Max    Number
 	Step, Round Number
-	Options     []Option // further entries of object_info, in order
+	Options     Members // further entries of object_info, in order
 	Doc         string
 	takes       func(v any) error // whether a value fits the Go field, nil: everything
-}
-
-// Option is one entry of an input's options in object_info.
-type Option struct {
-	Key   string
-	Value any
 }
 
 // Output is one output slot of a node type.
