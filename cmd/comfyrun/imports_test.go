@@ -1,0 +1,220 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/comfyrun/comfyrun/"
+
+// policy lists every package, bottom up, with the packages of this module that it may import; a trailing /... stands for
+// the packages below too. Imports point up in this list only, and a package that is not in it fails the test.
+var policy = []struct{ pkg, imports string }{
+	{"workflows", ""},
+	{"engine/tensor", ""},
+	{"engine/tokenizer", ""},
+	{"engine/models", ""},
+	{"engine/models/demo", "engine/models"},
+	{"engine/models/s3", "engine/models"},
+	{"engine/imagefile", "engine/tensor"},
+	{"engine", "workflows"},
+	{"engine/onnx", "engine/tensor"},
+	{"engine/weights", "engine/tensor"},
+	{"engine/weights/weightstest", "engine/tensor engine/weights"},
+	{"engine/sampling", "engine/tensor"},
+	{"engine/queue", "engine workflows"},
+	{"engine/nn", "engine/onnx engine/tensor"},
+	{"engine/ort", "engine/onnx engine/tensor"},
+	{"engine/ort/orttest", "engine/ort"},
+	{"engine/arch", "engine/nn engine/tensor"},
+	{"engine/diffusion", "engine/arch engine/nn engine/onnx engine/ort engine/weights engine/tokenizer engine/sampling engine/tensor"},
+	{"nodes", "engine engine/diffusion engine/models engine/imagefile engine/sampling engine/tensor"},
+	{"web", "engine engine/queue workflows"},
+	{"charts", "workflows engine/models"},
+	{"cmd/comfyrun", "workflows/... engine/... nodes/... web/... charts/..."},
+}
+
+// homes gives each third-party package, by the beginning of its path, the one package that may import it; "" stands for
+// any, "test" for tests only.
+var homes = map[string]string{
+	"github.com/yalue/onnxruntime_go": "engine/ort",
+	"github.com/pelletier/go-toml/v2": "engine/models",
+	"go.yaml.in/yaml/v2":              "engine/models",
+	"golang.org/x/text":               "engine/tokenizer",
+	"golang.org/x/image":              "engine/imagefile",
+	"golang.org/x/sys":                "engine/weights",
+	"golang.org/x/sync":               "",
+	"golang.org/x/term":               "cmd/comfyrun",
+	"github.com/spf13/cobra":          "cmd/comfyrun",
+	"github.com/spf13/pflag":          "cmd/comfyrun",
+	"github.com/vbauerster/mpb/v8":    "cmd/comfyrun",
+	"github.com/google/go-cmp":        "test",
+	"github.com/rogpeppe/go-internal": "test",
+}
+
+// native are the packages that may need cgo, themselves or through an import; all others build with CGO_ENABLED=0.
+var native = []string{"engine/ort", "engine/ort/orttest", "engine/diffusion", "nodes", "cmd/comfyrun"}
+
+// listed is what the tests read of `go list -json`.
+type listed struct {
+	Dir, ImportPath, Doc               string
+	Standard                           bool
+	GoFiles, CgoFiles, TestGoFiles     []string
+	XTestGoFiles                       []string
+	Imports, TestImports, XTestImports []string
+	Deps                               []string
+}
+
+func (p listed) name() string { return strings.TrimPrefix(p.ImportPath, module) }
+
+// goList runs `go list -json` at the top of the module.
+func goList(t *testing.T, args ...string) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json"}, args...)...)
+	cmd.Dir = "../.."
+	var problem strings.Builder
+	cmd.Stderr = &problem
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v\n%s", args, err, problem.String())
+	}
+	var packages []listed
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := decoder.Decode(&p); err == io.EOF {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+func TestImportPolicy(t *testing.T) {
+	for _, problem := range importProblems(goList(t, "./...")) {
+		t.Error(problem)
+	}
+}
+
+// importProblems says what breaks the policy.
+func importProblems(packages []listed) []string {
+	var problems []string
+	for _, p := range packages {
+		row := slices.IndexFunc(policy, func(r struct{ pkg, imports string }) bool { return r.pkg == p.name() })
+		if row < 0 {
+			problems = append(problems, fmt.Sprintf("%s is not in the policy: give it a row", p.name()))
+			continue
+		}
+		for _, path := range p.Imports {
+			if problem := importProblem(p.name(), path, strings.Fields(policy[row].imports)); problem != "" {
+				problems = append(problems, problem)
+			}
+		}
+		for _, path := range append(p.TestImports, p.XTestImports...) {
+			if thirdParty(path) && home(path) != "test" && importProblem(p.name(), path, nil) != "" {
+				problems = append(problems, fmt.Sprintf("a test of %s imports %s", p.name(), path))
+			}
+		}
+	}
+	return problems
+}
+
+func importProblem(pkg, path string, allowed []string) string {
+	local, ours := strings.CutPrefix(path, module)
+	switch {
+	case ours && !slices.ContainsFunc(allowed, func(a string) bool { return covers(a, local) }):
+		return fmt.Sprintf("%s imports %s, which the policy does not allow", pkg, local)
+	case ours || !thirdParty(path):
+		return ""
+	}
+	if where := home(path); where != "" && where != pkg {
+		return fmt.Sprintf("%s imports %s, whose home is %s", pkg, path, where)
+	}
+	return ""
+}
+
+func covers(pattern, pkg string) bool {
+	tree, below := strings.CutSuffix(pattern, "/...")
+	return pkg == tree || below && strings.HasPrefix(pkg, tree+"/")
+}
+
+// thirdParty reports whether a path is neither this module's nor the standard library's.
+func thirdParty(path string) bool {
+	host, _, _ := strings.Cut(path, "/")
+	return strings.Contains(host, ".") && !strings.HasPrefix(path, module)
+}
+
+// home returns where a third-party package may be imported; a package without a row has no home.
+func home(path string) string {
+	for prefix, where := range homes {
+		if path == prefix || strings.HasPrefix(path, prefix+"/") {
+			return where
+		}
+	}
+	return "nowhere yet"
+}
+
+func TestPolicyPointsDown(t *testing.T) {
+	for i, row := range policy {
+		for _, allowed := range strings.Fields(row.imports) {
+			above := slices.ContainsFunc(policy[:i], func(r struct{ pkg, imports string }) bool { return covers(allowed, r.pkg) })
+			if !above {
+				t.Errorf("%s may import %s, which is not above it in the policy", row.pkg, allowed)
+			}
+		}
+	}
+}
+
+func TestPolicyCatches(t *testing.T) {
+	for _, tt := range []struct {
+		pkg, path string
+		test, ok  bool
+	}{
+		{"engine", module + "workflows", false, true},
+		{"engine", module + "engine/tensor", false, false},
+		{"engine", module + "engine/tensor", true, true},
+		{"web", module + "engine/ort", false, false},
+		{"nodes", module + "engine/ort", false, false},
+		{"workflows", "encoding/json", false, true},
+		{"workflows", "github.com/spf13/cobra", false, false},
+		{"workflows", "github.com/google/go-cmp/cmp", true, true},
+		{"workflows", "github.com/google/go-cmp/cmp", false, false},
+		{"workflows", "github.com/unknown/thing", true, false},
+		{"engine/common", "fmt", false, false},
+	} {
+		p := listed{ImportPath: module + tt.pkg, Imports: []string{tt.path}}
+		if tt.test {
+			p.Imports, p.TestImports = nil, p.Imports
+		}
+		if problems := importProblems([]listed{p}); (len(problems) == 0) != tt.ok {
+			t.Errorf("%+v: problems %q", tt, problems)
+		}
+	}
+}
+
+// Packages outside the native list, and all they import, hold no cgo file.
+func TestPureGo(t *testing.T) {
+	cgo := map[string]bool{}
+	packages := goList(t, "-deps", "./...")
+	for _, p := range packages {
+		cgo[p.ImportPath] = !p.Standard && len(p.CgoFiles) > 0
+	}
+	if !cgo["github.com/yalue/onnxruntime_go"] {
+		t.Error("the test does not see the cgo files of onnxruntime_go")
+	}
+	for _, p := range packages {
+		if !strings.HasPrefix(p.ImportPath, module) || slices.Contains(native, p.name()) {
+			continue
+		}
+		for _, dep := range append(p.Deps, p.ImportPath) {
+			if cgo[dep] {
+				t.Errorf("%s needs cgo through %s", p.name(), dep)
+			}
+		}
+	}
+}
