@@ -26,9 +26,8 @@ const Version = "1.30.0"
 
 // Env is the loaded library. It stays loaded until the process ends.
 type Env struct {
-	library   string
-	version   string
-	providers []string
+	library string
+	*probed
 }
 
 // loaded holds the process's Env: the binding and the library itself keep
@@ -63,23 +62,50 @@ func Open(library string) (*Env, error) {
 }
 
 func load(path string) (*Env, error) {
-	version, providers, err := probe(path)
+	p, err := probe(path)
 	if err != nil {
 		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
 	}
-	if err := checkVersion(version); err != nil {
+	if err := checkVersion(p.version); err != nil {
 		return nil, &Error{Op: "open library", Code: CodeVersion, Message: path + ": " + err.Error()}
 	}
-	ortgo.SetSharedLibraryPath(path)
-	// Errors come back as values, so the library's own printing to standard
-	// error would only repeat them.
-	if err := ortgo.InitializeEnvironment(ortgo.WithLogLevelFatal()); err != nil {
+	if err := initialize(path); err != nil {
 		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
+	}
+	return &Env{library: path, probed: p}, nil
+}
+
+// initialize starts the binding's environment. Errors come back as values, so
+// the library's own printing to standard error, which would only repeat them,
+// is off.
+func initialize(path string) error {
+	ortgo.SetSharedLibraryPath(path)
+	if err := ortgo.InitializeEnvironment(ortgo.WithLogLevelFatal()); err != nil {
+		return err
 	}
 	if err := ortgo.DisableTelemetry(); err != nil {
-		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
+		return err
 	}
-	return &Env{library: path, version: version, providers: providers}, nil
+	return shareArena()
+}
+
+// shareArena registers one arena for the working memory of all sessions, so
+// that a text encoder, a network and a decoder that run after one another need
+// the largest of their sizes and not the sum. Growing by powers of two (0)
+// keeps the number of regions small; regions of just the requested size do not
+// merge and grow without end when image sizes change.
+func shareArena() error {
+	const powersOfTwo, unset = 0, -1
+	config, err := ortgo.NewArenaCfg(0, powersOfTwo, unset, unset)
+	if err != nil {
+		return err
+	}
+	defer config.Destroy()
+	memory, err := ortgo.GetMemoryInfo()
+	if err != nil {
+		return err
+	}
+	return ortgo.CreateAndRegisterAllocator(memory, config)
 }
 
 // checkVersion accepts the releases of Version's minor version.
