@@ -1,0 +1,70 @@
+# make help lists the targets. Needed: Go, a C compiler, make, and npm or pip (make lib fetches ONNX Runtime through one
+# of them).
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 10s
+BENCH       ?= .
+
+# Packages that need cgo to build; engine/arch needs it only for its tests.
+NATIVE := /(cmd/comfyrun|engine/diffusion|engine/ort|engine/ort/orttest|nodes)$$
+HEAVY  := /(cmd/comfyrun|engine/arch|engine/diffusion|engine/ort|engine/ort/orttest|nodes)$$
+SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-pure test-native test-slow test-full bench fuzz parity lint build lib clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build lib ## draw the default workflow with the demo model: a PNG appears in output/
+	bin/comfyrun exec workflows/default.json
+
+build: ## compile bin/comfyrun
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/comfyrun ./cmd/comfyrun
+
+lib: $(if $(wildcard lib/libonnxruntime*),,lib-install) ## fetch the pinned ONNX Runtime into lib/ unless it is there
+
+.PHONY: lib-install
+lib-install: build
+	bin/comfyrun runtime install --dir lib
+
+test: test-pure test-native ## run the tests: vet, pure packages with -race and without cgo, then the rest
+
+test-pure:
+	@echo '== go vet'
+	$(GO) vet ./...
+	@echo '== packages that build without cgo'
+	CGO_ENABLED=0 $(GO) build $$($(GO) list ./... | grep -vE '$(NATIVE)')
+	@echo '== tests of pure packages, with the race detector'
+	$(GO) test -race $$($(GO) list ./... | grep -vE '$(HEAVY)')
+
+test-native: lib
+	@echo '== tests that run ONNX Runtime'
+	$(GO) test $$($(GO) list ./... | grep -E '$(HEAVY)')
+
+test-slow: lib ## run the tests that take minutes too (build tag slow)
+	$(GO) test -timeout 60m -tags slow ./...
+
+test-full: test test-slow lint ## everything above and lint
+
+bench: lib ## run the benchmarks (BENCH=regexp chooses)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+fuzz: ## run every fuzz test for FUZZTIME (10s)
+	@set -e; for pkg in $$($(GO) list ./... | grep -vE '$(HEAVY)'); do \
+	  for name in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+parity: ## write docs/parity.md anew from the catalogue
+	$(GO) test ./nodes -run '^TestParity$$' -update
+
+lint: ## gofmt, vet, staticcheck
+	@files=$$(gofmt -l $(SOURCES)); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+clean: ## remove what make made; lib/ stays
+	rm -rf bin output dist
