@@ -11,12 +11,15 @@
 package ort
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/comfyrun/comfyrun/engine/onnx"
+	"github.com/comfyrun/comfyrun/engine/tensor"
 	ortgo "github.com/yalue/onnxruntime_go"
 )
 
@@ -51,8 +54,11 @@ func Open(library string) (*Env, error) {
 	loaded.Lock()
 	defer loaded.Unlock()
 	if loaded.env == nil {
-		loaded.env, err = load(path)
-		return loaded.env, err
+		env, err := load(path)
+		if err != nil {
+			return nil, err
+		}
+		loaded.env = env
 	}
 	if loaded.env.library != path {
 		return nil, &Error{Op: "open library", Code: CodeLibrary,
@@ -72,7 +78,9 @@ func load(path string) (*Env, error) {
 	if err := initialize(path); err != nil {
 		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
 	}
-	return &Env{library: path, probed: p}, nil
+	e := &Env{library: path, probed: p}
+	// The arena never gives its first region back; this makes it a small one.
+	return e, e.Check(context.Background())
 }
 
 // initialize starts the binding's environment. Errors come back as values, so
@@ -133,3 +141,30 @@ func (e *Env) Library() string { return e.library }
 // without their suffix "ExecutionProvider": "CPU", "WebGpu". Being compiled in
 // does not mean that the machine has the device.
 func (e *Env) Providers() []string { return slices.Clone(e.providers) }
+
+// Check runs a small graph on the CPU: 1 + 2 = 3.
+func (e *Env) Check(ctx context.Context) error {
+	scalar := func(name string) onnx.ValueInfo {
+		return onnx.ValueInfo{Name: name, Type: onnx.Float, Dims: []onnx.Dim{{Size: 1}}}
+	}
+	s, err := e.NewSession(&onnx.Model{
+		Opset: map[string]int64{"": 21},
+		Graph: onnx.Graph{
+			Name:   "check",
+			Inputs: []onnx.ValueInfo{scalar("x"), scalar("y")}, Outputs: []onnx.ValueInfo{scalar("sum")},
+			Nodes: []onnx.Node{{Name: "sum", Op: "Add", Inputs: []string{"x", "y"}, Outputs: []string{"sum"}}},
+		},
+	}, Options{Name: "check", Threads: 1})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	out, err := s.Run(ctx, map[string]*tensor.Tensor{"x": tensor.Full(1, 1), "y": tensor.Full(2, 1)})
+	if err != nil {
+		return err
+	}
+	if sum := out["sum"].Data[0]; sum != 3 {
+		return &Error{Op: "check", Code: CodeRun, Provider: "cpu", Message: fmt.Sprintf("1 + 2 = %v", sum)}
+	}
+	return nil
+}

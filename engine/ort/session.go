@@ -118,9 +118,12 @@ func configure(so *ortgo.SessionOptions, o Options) error {
 		// Locations of weights are canonical paths without their leading slash.
 		"session.model_external_initializers_file_folder_path": "/",
 		// Prepacking copies every weight into the heap.
-		"session.use_env_allocators":      "1",
-		"session.disable_prepacking":      "1",
-		"session.intra_op.allow_spinning": "0",
+		"session.use_env_allocators": "1",
+		// A constant in the arena would keep the region around it from being
+		// given back.
+		"session.use_device_allocator_for_initializers": "1",
+		"session.disable_prepacking":                    "1",
+		"session.intra_op.allow_spinning":               "0",
 	}
 	for _, key := range slices.Sorted(maps.Keys(entries)) {
 		errs = append(errs, so.AddSessionConfigEntry(key, entries[key]))
