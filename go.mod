@@ -24,5 +24,6 @@ require (
 	golang.org/x/image v0.47.0 // indirect
 	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )

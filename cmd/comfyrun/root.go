@@ -62,6 +62,7 @@ func knownSubcommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	near := ""
+	cmd.SuggestionsMinimumDistance = 2 // letters that may differ
 	if found := cmd.SuggestionsFor(args[0]); len(found) > 0 {
 		near = fmt.Sprintf("; did you mean %q?", found[0])
 	}
