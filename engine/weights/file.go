@@ -196,7 +196,8 @@ func (f *File) Read(name string) (*tensor.Tensor, error) {
 	}
 	defer r.Close()
 	t := tensor.New(i.Shape...)
-	if err := readInto(t.Data, r, i, 0); err != nil {
+	d := decoder{r: r}
+	if err := d.read(t.Data, i, 0); err != nil {
 		return nil, fmt.Errorf("read weights %s: %w", f.Path, err)
 	}
 	return t, nil
@@ -205,21 +206,28 @@ func (f *File) Read(name string) (*tensor.Tensor, error) {
 // readPiece is how many elements are read at once while a tensor is decoded.
 const readPiece = 1 << 18
 
-// readInto decodes len(dst) elements of tensor i, beginning with the given
-// one, without holding more than a piece of the undecoded bytes.
-func readInto(dst []float32, r io.ReaderAt, i Info, first int64) error {
+// decoder reads tensors as float32, holding no more than a piece of undecoded
+// bytes, which it keeps for the next tensor.
+type decoder struct {
+	r   io.ReaderAt
+	raw []byte
+}
+
+// read decodes len(dst) elements of tensor i, beginning with the given one.
+func (d *decoder) read(dst []float32, i Info, first int) error {
 	size := i.DType.Size()
-	raw := make([]byte, min(len(dst), readPiece)*size)
-	at := i.Offset + first*int64(size)
+	d.raw = grow(d.raw, min(len(dst), readPiece)*size)
+	at := i.Offset + int64(first)*int64(size)
 	for len(dst) > 0 {
 		n := min(len(dst), readPiece)
-		if _, err := r.ReadAt(raw[:n*size], at); err != nil {
-			return fmt.Errorf("tensor %q, %d bytes at %d: %w", i.Name, n*size, at, err)
+		raw := d.raw[:n*size]
+		if _, err := d.r.ReadAt(raw, at); err != nil {
+			return fmt.Errorf("tensor %q, %d bytes at %d: %w", i.Name, len(raw), at, err)
 		}
-		if err := tensor.Decode(dst[:n], raw[:n*size], i.DType); err != nil {
+		if err := tensor.Decode(dst[:n], raw, i.DType); err != nil {
 			return fmt.Errorf("tensor %q: %w", i.Name, err)
 		}
-		dst, at = dst[n:], at+int64(n*size)
+		dst, at = dst[n:], at+int64(len(raw))
 	}
 	return nil
 }

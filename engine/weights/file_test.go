@@ -217,7 +217,8 @@ func FuzzOpen(f *testing.F) {
 				t.Fatalf("tensor %q: length %+v", name, i)
 			}
 			total += i.Length
-			if err := readInto(make([]float32, i.Shape.Elements()), bytes.NewReader(data), i, 0); err != nil {
+			d := decoder{r: bytes.NewReader(data)}
+			if err := d.read(make([]float32, i.Shape.Elements()), i, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
