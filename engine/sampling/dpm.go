@@ -1,0 +1,230 @@
+package sampling
+
+import (
+	"context"
+	"math"
+)
+
+// dpm holds the single-step DPM-Solver (Lu et al. 2022) in the time t = -log σ:
+// orders 1 to 3 share the first evaluations. It never steps to level 0 but ends
+// at the level before.
+type dpm struct {
+	*state
+	e, e1, e2 []float32 // noise predictions at the start and at two inner points
+	u         []float32
+}
+
+func newDPM(s *state) *dpm {
+	return &dpm{s, s.buffer(), s.buffer(), s.buffer(), s.buffer()}
+}
+
+// ends returns the first and the last time of the run.
+func (d *dpm) ends() (start, end float64) {
+	n := d.count()
+	if d.sigmas[n] == 0 {
+		n--
+	}
+	return -math.Log(d.sigma(0)), -math.Log(d.sigma(n))
+}
+
+// begin evaluates the model at the beginning of a step and reports it.
+func (d *dpm) begin(ctx context.Context, t float64) (den []float32, err error) {
+	den, _, err = d.denoise(ctx, d.x, math.Exp(-t))
+	if err == nil {
+		slope(d.e, d.x, den, math.Exp(-t))
+	}
+	return den, err
+}
+
+// order1 sets dst to the state at t+h, reached from x with the noise e.
+func (d *dpm) order1(dst []float32, t, h float64) {
+	mix(dst, 1, d.x, -math.Exp(-t-h)*math.Expm1(h), d.e)
+}
+
+// inner evaluates the noise at t+r·h into d.e1.
+func (d *dpm) inner(ctx context.Context, t, h, r float64) error {
+	d.order1(d.u, t, r*h)
+	return d.slopeAt(ctx, d.e1, d.u, math.Exp(-t-r*h))
+}
+
+// order2 needs inner at r.
+func (d *dpm) order2(dst []float32, t, h, r float64) {
+	d.order1(dst, t, h)
+	c := math.Exp(-t-h) / (2 * r) * math.Expm1(h)
+	add(dst, -c, d.e1)
+	add(dst, c, d.e)
+}
+
+// order3 needs inner at 1/3.
+func (d *dpm) order3(ctx context.Context, dst []float32, t, h float64) error {
+	const r1, r2 = 1.0 / 3, 2.0 / 3
+	d.order1(d.u, t, r2*h)
+	c := math.Exp(-t-r2*h) * (r2 / r1) * (math.Expm1(r2*h)/(r2*h) - 1)
+	add(d.u, -c, d.e1)
+	add(d.u, c, d.e)
+	if err := d.slopeAt(ctx, d.e2, d.u, math.Exp(-t-r2*h)); err != nil {
+		return err
+	}
+	d.order1(dst, t, h)
+	c = math.Exp(-t-h) / r2 * (math.Expm1(h)/h - 1)
+	add(dst, -c, d.e2)
+	add(dst, c, d.e)
+	return nil
+}
+
+// solve sets dst to the state at t+h with the given order.
+func (d *dpm) solve(ctx context.Context, dst []float32, t, h float64, order int) error {
+	switch order {
+	case 1:
+		d.order1(dst, t, h)
+	case 2:
+		if err := d.inner(ctx, t, h, .5); err != nil {
+			return err
+		}
+		d.order2(dst, t, h, .5)
+	default:
+		if err := d.inner(ctx, t, h, 1.0/3); err != nil {
+			return err
+		}
+		return d.order3(ctx, dst, t, h)
+	}
+	return nil
+}
+
+// dpmFast spends one model call per level of the schedule, of which it uses
+// only the ends: as many steps of order 3 as fit, then one or two of lower order.
+func dpmFast(ctx context.Context, s *state) error {
+	d := newDPM(s)
+	start, end := d.ends()
+	n := s.count()
+	m := n/3 + 1
+	for i := range m {
+		order := 3
+		switch {
+		case n%3 == 0 && i >= m-2:
+			order = m - i // 2, then 1
+		case i == m-1:
+			order = n % 3
+		}
+		t := start + (end-start)*float64(i)/float64(m)
+		den, err := d.begin(ctx, t)
+		if err != nil {
+			return err
+		}
+		s.report(i, math.Exp(-t), s.x, den)
+		if err := d.solve(ctx, s.x, t, (end-start)/float64(m), order); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dpmAdaptive chooses its steps itself: it compares two orders and lets a PID
+// controller set the step. The schedule gives it only the ends.
+func dpmAdaptive(ctx context.Context, s *state) error {
+	o := DefaultAdaptive()
+	if s.Options.Adaptive != nil {
+		o = *s.Options.Adaptive
+	}
+	d, c := newDPM(s), newController(o, s.Options.eta(0))
+	t, end := d.ends()
+	low, high, before := s.buffer(), s.buffer(), append([]float32(nil), s.x...)
+	for i := 0; t < end-1e-5; i++ {
+		next := min(end, t+c.step)
+		target, up := d.lower(t, next, end)
+		den, err := d.try(ctx, low, high, t, target-t, o.Order)
+		if err != nil {
+			return err
+		}
+		if c.propose(errorNorm(low, high, before, o)) {
+			copy(before, low)
+			copy(s.x, high)
+			if up > 0 {
+				add(s.x, up*s.Options.noiseScale(), s.noise())
+			}
+			t = next
+		}
+		s.report(i, math.Exp(-t), s.x, den)
+	}
+	return nil
+}
+
+// lower returns how far a step from t to next goes when part of it is noise, and
+// the deviation of that noise.
+func (d *dpm) lower(t, next, end float64) (target, up float64) {
+	eta := d.Options.eta(0)
+	if eta == 0 {
+		return next, 0
+	}
+	a, b := math.Exp(-t), math.Exp(-next)
+	down, _ := ancestral(a, b, eta)
+	target = min(end, -math.Log(down))
+	c := math.Exp(-target)
+	return target, math.Sqrt(max(0, b*b-c*c))
+}
+
+// try computes the step with the order and with the one below.
+func (d *dpm) try(ctx context.Context, low, high []float32, t, h float64, order int) (den []float32, err error) {
+	if den, err = d.begin(ctx, t); err != nil {
+		return nil, err
+	}
+	if order == 2 {
+		d.order1(low, t, h)
+		return den, d.solve(ctx, high, t, h, 2)
+	}
+	if err := d.inner(ctx, t, h, 1.0/3); err != nil {
+		return nil, err
+	}
+	d.order2(low, t, h, 1.0/3)
+	return den, d.order3(ctx, high, t, h)
+}
+
+// errorNorm is the root mean square of the difference of both orders, measured
+// in tolerances.
+func errorNorm(low, high, before []float32, o Adaptive) float64 {
+	var sum float64
+	for i, l := range low {
+		size := max(math.Abs(float64(l)), math.Abs(float64(before[i])))
+		e := float64(l-high[i]) / max(o.ATol, o.RTol*size)
+		sum += e * e
+	}
+	return math.Sqrt(sum / float64(len(low)))
+}
+
+// controller sets the step size from the errors of the last three steps.
+type controller struct {
+	step   float64
+	b      [3]float64
+	errs   [3]float64
+	safety float64
+	begun  bool
+}
+
+func newController(o Adaptive, eta float64) *controller {
+	order := float64(o.Order)
+	if eta != 0 {
+		order = 1.5
+	}
+	b := [3]float64{(o.P + o.I + o.D) / order, -(o.P + 2*o.D) / order, o.D / order}
+	return &controller{step: o.Step, b: b, safety: o.Safety}
+}
+
+// propose sets the next step and reports whether the last one was good enough.
+func (c *controller) propose(err float64) bool {
+	inv := 1 / (err + 1e-8)
+	if !c.begun {
+		c.errs, c.begun = [3]float64{inv, inv, inv}, true
+	}
+	c.errs[0] = inv
+	factor := 1.0
+	for i, e := range c.errs {
+		factor *= math.Pow(e, c.b[i])
+	}
+	factor = 1 + math.Atan(factor-1)
+	c.step *= factor
+	if factor < c.safety {
+		return false
+	}
+	c.errs[2], c.errs[1] = c.errs[1], c.errs[0]
+	return true
+}
