@@ -137,8 +137,8 @@ func (n net) attention(p nn.Scope, x, context *nn.Value) *nn.Value {
 	if heads == 0 {
 		heads = c / n.heads.HeadWidth
 	}
-	q := nn.Linear(p.In("to_q"), x, c)
-	k, v := nn.Linear(p.In("to_k"), context, c), nn.Linear(p.In("to_v"), context, c)
+	q := nn.LinearNoBias(p.In("to_q"), x, c)
+	k, v := nn.LinearNoBias(p.In("to_k"), context, c), nn.LinearNoBias(p.In("to_v"), context, c)
 	return nn.Linear(p.In("to_out.0"), nn.Attention(q, k, v, nn.Heads{Count: heads}), c)
 }
 

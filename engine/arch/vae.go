@@ -1,6 +1,8 @@
 package arch
 
 import (
+	"strings"
+
 	"github.com/comfyrun/comfyrun/engine/nn"
 )
 
@@ -87,4 +89,20 @@ func vaeAttention(p nn.Scope, x *nn.Value) *nn.Value {
 	q, k, v := nn.Linear(p.In("q"), h, c), nn.Linear(p.In("k"), h, c), nn.Linear(p.In("v"), h, c)
 	h = nn.Linear(p.In("proj_out"), nn.Attention(q, k, v, nn.Heads{Count: 1}), c)
 	return nn.Picture(h, x).Add(x)
+}
+
+// VAESize returns the number of channels of a latent and how many pixels one
+// latent pixel spans on each side.
+func VAESize(w nn.Weights) (channels, scale int) {
+	src, ok := w.Lookup("decoder.conv_in.weight")
+	if !ok || len(src.Shape) != 4 {
+		return 0, 1
+	}
+	scale = 1
+	for _, n := range w.Names() {
+		if strings.HasPrefix(n, "decoder.up.") && strings.HasSuffix(n, ".upsample.conv.weight") {
+			scale *= 2
+		}
+	}
+	return src.Shape[1], scale
 }

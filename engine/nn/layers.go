@@ -8,14 +8,15 @@ import (
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// Linear returns x·Wᵀ + b for a weight [out, in]; the bias is optional in the
-// file. x is [batch, tokens, in] or [batch, in].
+// Linear returns x·Wᵀ + b for a weight [out, in] and a bias [out]. x is
+// [batch, tokens, in] or [batch, in].
 func Linear(p Scope, x *Value, out int) *Value {
-	y := matmul(x, p.Param("weight", out, x.Dim(-1)))
-	if p.In("bias").Has() {
-		y = y.Add(p.Param("bias", out))
-	}
-	return y
+	return LinearNoBias(p, x, out).Add(p.Param("bias", out))
+}
+
+// LinearNoBias returns x·Wᵀ.
+func LinearNoBias(p Scope, x *Value, out int) *Value {
+	return matmul(x, p.Param("weight", out, x.Dim(-1)))
 }
 
 // LinearRows is Linear with the rows lo to lo+out of a larger weight, which
