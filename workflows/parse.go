@@ -136,9 +136,7 @@ func shapeErrorf(path []string, format string, args ...any) error {
 // Only an error needs it, so it reads the text again.
 func locate(data []byte, path []string) int {
 	s := scanner{data: data}
-	if len(data) > 2 && data[0] == 0xef {
-		s.pos = 3
-	}
+	s.mark()
 	s.space()
 	for _, key := range path {
 		s.pos++

@@ -39,9 +39,15 @@ type scanner struct {
 	half  bool // half a surrogate pair was met
 }
 
+// byteOrderMark may start a file and counts for nothing.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 func syntaxError(data []byte, pos int, format string, args ...any) *SyntaxError {
 	pos = min(pos, len(data))
 	start := bytes.LastIndexByte(data[:pos], '\n') + 1
+	if start == 0 && bytes.HasPrefix(data[:pos], byteOrderMark) {
+		start = len(byteOrderMark)
+	}
 	return &SyntaxError{
 		Line:   bytes.Count(data[:pos], []byte{'\n'}) + 1,
 		Column: utf8.RuneCount(data[start:pos]) + 1,
@@ -60,9 +66,7 @@ func compact(data []byte) (Value, error) {
 		return Value{}, syntaxError(data, MaxBytes, "more than %d MiB", MaxBytes>>20)
 	}
 	s := scanner{data: data, out: make([]byte, 0, len(data))}
-	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
-		s.pos = 3
-	}
+	s.mark()
 	if err := s.value(); err != nil {
 		return Value{}, err
 	}
@@ -70,6 +74,13 @@ func compact(data []byte) (Value, error) {
 		return Value{}, s.fail(s.pos, "%s after the end of the value", s.found())
 	}
 	return checked(string(s.out)), nil
+}
+
+// mark passes over a byte order mark at the start.
+func (s *scanner) mark() {
+	if bytes.HasPrefix(s.data, byteOrderMark) {
+		s.pos = len(byteOrderMark)
+	}
 }
 
 func (s *scanner) space() {
