@@ -7,9 +7,8 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 BENCH       ?= .
 
-# Packages that need cgo to build; engine/arch needs it only for its tests.
+# Packages that need cgo, and ONNX Runtime for their tests.
 NATIVE := /(cmd/comfyrun|engine/diffusion|engine/ort|engine/ort/orttest|nodes)$$
-HEAVY  := /(cmd/comfyrun|engine/arch|engine/diffusion|engine/ort|engine/ort/orttest|nodes)$$
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
@@ -38,11 +37,11 @@ test-pure:
 	@echo '== packages that build without cgo'
 	CGO_ENABLED=0 $(GO) build $$($(GO) list ./... | grep -vE '$(NATIVE)')
 	@echo '== tests of pure packages, with the race detector'
-	$(GO) test -race $$($(GO) list ./... | grep -vE '$(HEAVY)')
+	$(GO) test -race $$($(GO) list ./... | grep -vE '$(NATIVE)')
 
 test-native: lib
 	@echo '== tests that run ONNX Runtime'
-	$(GO) test $$($(GO) list ./... | grep -E '$(HEAVY)')
+	$(GO) test $$($(GO) list ./... | grep -E '$(NATIVE)')
 
 test-slow: lib ## run the tests that take minutes too (build tag slow)
 	$(GO) test -timeout 60m -tags slow ./...
@@ -53,7 +52,7 @@ bench: lib ## run the benchmarks (BENCH=regexp chooses)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 fuzz: ## run every fuzz test for FUZZTIME (10s)
-	@set -e; for pkg in $$($(GO) list ./... | grep -vE '$(HEAVY)'); do \
+	@set -e; for pkg in $$($(GO) list ./... | grep -vE '$(NATIVE)'); do \
 	  for name in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
