@@ -5,8 +5,11 @@ import "math"
 // betaQuantile returns x with I_x(a, b) = p, the inverse of the regularised
 // incomplete beta function, by bisection to the last bit.
 func betaQuantile(p, a, b float64) float64 {
-	if p >= 1 {
+	switch {
+	case p >= 1:
 		return 1
+	case p == 0.5 && a == b:
+		return 0.5 // exactly, because callers round it to an index
 	}
 	lo, hi := 0.0, 1.0
 	for range 200 {
