@@ -17,6 +17,7 @@ package weights
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +49,9 @@ type File struct {
 	tensors map[string]Info
 }
 
+// ErrFormat marks a file that is no sound .safetensors file.
+var ErrFormat = errors.New("not a sound .safetensors file")
+
 // Open reads and checks the header of the .safetensors file at path. It
 // refuses a file whose header and size do not agree to the byte: truncated or
 // too long, tensors that overlap or leave gaps, lengths that do not fit shape
@@ -71,7 +75,7 @@ func Open(path string) (*File, error) {
 	}
 	f, err := parse(r, stat.Size())
 	if err != nil {
-		return nil, fmt.Errorf("open weights %s: %w", canonical, err)
+		return nil, fmt.Errorf("open weights %s: %w: %w", canonical, ErrFormat, err)
 	}
 	f.Path = canonical
 	return f, nil
