@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/engine/weights"
+	"github.com/comfyrun/comfyrun/workflows"
 )
 
 // Exit codes, as the root command's help states them.
@@ -27,7 +31,12 @@ var exits = []struct {
 	{is(context.Canceled), exitInterrupted},
 	{is(models.ErrMissing), exitModel},
 	{is(models.ErrDigest), exitModel},
+	{is(weights.ErrFormat), exitModel},
+	{as[*arch.UnsupportedError], exitModel},
 	{as[usageError], exitUsage},
+	{as[*workflows.SyntaxError], exitUsage},
+	{is(workflows.ErrUIFormat), exitUsage},
+	{as[*engine.InvalidError], exitUsage},
 }
 
 func is(target error) func(error) bool {

@@ -12,7 +12,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/engine/weights"
+	"github.com/comfyrun/comfyrun/workflows"
 )
 
 func TestReport(t *testing.T) {
@@ -28,6 +32,12 @@ func TestReport(t *testing.T) {
 		{fmt.Errorf("ensure: %w", models.ErrDigest), exitModel},
 		{fmt.Errorf("sample: %w", context.Canceled), exitInterrupted},
 		{asUsage(fmt.Errorf("check: %w", missing)), exitModel},
+		{fmt.Errorf("open weights x: %w: truncated", weights.ErrFormat), exitModel},
+		{fmt.Errorf("load: %w", &arch.UnsupportedError{Seems: "Flux"}), exitModel},
+		{fmt.Errorf("read w.json: %w", &workflows.SyntaxError{}), exitUsage},
+		{workflows.ErrUIFormat, exitUsage},
+		{&engine.InvalidError{Kind: engine.OutputsFailed}, exitUsage},
+		{&engine.InvalidError{Kind: engine.OutputsFailed, Errors: []*engine.NodeError{{Err: missing}}}, exitModel},
 	} {
 		var out strings.Builder
 		want := ""
