@@ -145,12 +145,12 @@ func (s *Session) Outputs() []string { return slices.Clone(s.outputs) }
 // and must not change meanwhile.
 //
 // When ctx ends, the run stops after the operators under way and Run returns
-// an error that wraps ctx's cause; the session stays usable. Other errors are
+// an error that wraps ctx's error and cause; the session stays usable. Other errors are
 // *Error.
 func (s *Session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
 	op := fmt.Sprintf("run session %q", s.name)
-	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("%s: %w", op, err)
+	if ctx.Err() != nil {
+		return nil, ended(ctx, op)
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -161,13 +161,22 @@ func (s *Session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 		return nil, &Error{Op: op, Code: CodeInput, Message: err.Error()}
 	}
 	outs, err := s.run(ctx, in)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return nil, fmt.Errorf("%s: %w", op, cause)
+	if err != nil && ctx.Err() != nil {
+		return nil, ended(ctx, op)
 	}
 	if err != nil {
 		return nil, wrap(op, CodeRun, s.provider, err)
 	}
 	return outs, nil
+}
+
+// ended says that ctx ended, and why.
+func ended(ctx context.Context, op string) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return fmt.Errorf("%s: %w", op, cause)
+	}
+	return fmt.Errorf("%s: %w: %w", op, err, cause)
 }
 
 func (s *Session) checkInputs(in map[string]*tensor.Tensor) error {

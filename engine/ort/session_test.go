@@ -156,8 +156,8 @@ func TestCancel(t *testing.T) {
 	if late := time.Since(cancelled); late > 500*time.Millisecond {
 		t.Errorf("stopped %v after the cancellation", late)
 	}
-	if !errors.Is(err, cause) {
-		t.Fatalf("error %v, want %v", err, cause)
+	if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v, want %v and %v", err, context.Canceled, cause)
 	}
 	if _, err := s.Run(ctx, in); !errors.Is(err, cause) {
 		t.Errorf("run with an ended context: %v", err)

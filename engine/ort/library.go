@@ -1,0 +1,88 @@
+package ort
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// LibraryName is the file name under which Install keeps the library.
+const LibraryName = "libonnxruntime.so." + Version
+
+// SearchDirs returns the folders where the library is looked for when no path
+// is given: beside the executable, in its lib folder, in the lib folder next
+// to its own (bin/ and lib/), then in the folders given.
+func SearchDirs(executable string, dirs ...string) []string {
+	var search []string
+	if executable != "" {
+		here := filepath.Dir(executable)
+		search = append(search, here, filepath.Join(here, "lib"), filepath.Join(filepath.Dir(here), "lib"))
+	}
+	return append(search, dirs...)
+}
+
+// Find returns the path of the library: explicit, when it is not empty, a file
+// or a folder that holds the library; otherwise the first that one of the
+// folders holds. The error is an *Error with CodeLibrary that lists where was
+// looked.
+func Find(explicit string, dirs ...string) (string, error) {
+	if info, err := os.Stat(explicit); err == nil && info.Mode().IsRegular() {
+		return explicit, nil
+	}
+	if explicit != "" {
+		dirs = []string{explicit}
+	}
+	for _, dir := range dirs {
+		if path, ok := inFolder(dir); ok {
+			return path, nil
+		}
+	}
+	return "", &Error{
+		Op: "find library", Code: CodeLibrary,
+		Message: "no ONNX Runtime " + Version + " (" + LibraryName + ") in " + strings.Join(dirs, ", ") +
+			"; install it with: comfyrun runtime install",
+	}
+}
+
+// inFolder prefers the pinned name, then other releases, the latest by name
+// first; the version gate of Open judges what was found.
+func inFolder(dir string) (string, bool) {
+	if dir == "" {
+		return "", false
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", false
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "libonnxruntime.so") {
+			names = append(names, e.Name())
+		}
+	}
+	if len(names) == 0 {
+		return "", false
+	}
+	if slices.Contains(names, LibraryName) {
+		return filepath.Join(dir, LibraryName), true
+	}
+	return filepath.Join(dir, slices.Max(names)), true
+}
+
+// digest returns a file's sha256 in hexadecimal.
+func digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
