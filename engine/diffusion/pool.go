@@ -1,0 +1,233 @@
+package diffusion
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/comfyrun/comfyrun/engine/nn"
+	"github.com/comfyrun/comfyrun/engine/onnx"
+	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/tensor"
+	"github.com/comfyrun/comfyrun/engine/weights"
+)
+
+// component is a part of a model that runs as one session: a graph and the
+// file that its weights lie in.
+type component struct {
+	name  string // "unet", "vae_decoder", "clip": names the weights that it wants
+	graph *nn.Graph
+	file  *weights.File
+	// variant tells graphs over the same weights apart.
+	variant string
+	// roundF16 rounds float32 weights to half precision first, as ComfyUI
+	// stores text encoders.
+	roundF16 bool
+}
+
+// key identifies the component's session.
+func (c *component) key() string {
+	return fmt.Sprintf("%s@%d#%s%s", c.file.Path, c.file.Size, c.name, c.variant)
+}
+
+// pool keeps sessions for reuse, dropping those unused for longest when their
+// weights exceed the bound.
+type pool struct {
+	runtime *Runtime
+	mu      sync.Mutex
+	entries map[string]*entry
+	clock   int64 // counts uses
+}
+
+// entry is a session, being made or ready.
+type entry struct {
+	ready   chan struct{} // closed when session or err is set
+	session *ort.Session
+	located *weights.Located
+	err     error
+	bytes   int64
+	users   int
+	used    int64 // pool.clock at the last use
+}
+
+func newPool(r *Runtime) *pool { return &pool{runtime: r, entries: map[string]*entry{}} }
+
+// run evaluates a component's graph. The session is made at the first use;
+// several callers wait for one to make it.
+func (p *pool) run(ctx context.Context, c *component, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	e, err := p.acquire(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", c.name, err)
+	}
+	defer p.release(e)
+	out, err := e.session.Run(ctx, in)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", c.name, err)
+	}
+	return out, nil
+}
+
+func (p *pool) acquire(ctx context.Context, c *component) (*entry, error) {
+	p.mu.Lock()
+	e, ok := p.entries[c.key()]
+	if !ok {
+		e = &entry{ready: make(chan struct{})}
+		p.entries[c.key()] = e
+	}
+	e.users++
+	p.mu.Unlock()
+	if !ok {
+		e.err = p.load(ctx, c, e)
+		close(e.ready)
+	}
+	select {
+	case <-e.ready:
+	case <-ctx.Done():
+		p.release(e)
+		return nil, ctx.Err()
+	}
+	if e.err != nil {
+		p.forget(c.key(), e)
+		return nil, e.err
+	}
+	return e, nil
+}
+
+// forget removes an entry that could not be loaded, so that the next use tries
+// again.
+func (p *pool) forget(key string, e *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e.users--
+	if p.entries[key] == e {
+		delete(p.entries, key)
+	}
+}
+
+func (p *pool) release(e *entry) {
+	p.mu.Lock()
+	e.users--
+	p.clock++
+	e.used = p.clock
+	p.mu.Unlock()
+	if limit := p.runtime.options.SessionBytes; limit > 0 {
+		p.shrink(limit)
+	}
+}
+
+// shrink closes unused sessions, the least recently used first, until the rest
+// have at most limit bytes of weights.
+func (p *pool) shrink(limit int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		var total int64
+		oldest := ""
+		for key, e := range p.entries {
+			total += e.bytes
+			if e.users == 0 && (oldest == "" || e.used < p.entries[oldest].used) {
+				oldest = key
+			}
+		}
+		if total <= limit || oldest == "" {
+			return
+		}
+		p.entries[oldest].close()
+		delete(p.entries, oldest)
+	}
+}
+
+func (e *entry) close() {
+	e.session.Close()
+	e.located.Close()
+}
+
+// load finds the component's weights, completes its graph and makes the
+// session.
+func (p *pool) load(ctx context.Context, c *component, e *entry) error {
+	env, err := p.runtime.env()
+	if err != nil {
+		return err
+	}
+	located, err := p.runtime.options.Cache.Locate(ctx, c.file, c.name, c.parts())
+	if err != nil {
+		return err
+	}
+	model := c.model(located)
+	o := p.runtime.options
+	session, err := env.NewSession(model, ort.Options{Name: c.name, Device: o.Device, Threads: o.Threads, Profile: o.Profile})
+	if err != nil {
+		located.Close()
+		return err
+	}
+	e.session, e.located, e.bytes = session, located, c.weightBytes()
+	return nil
+}
+
+// parts lists the float32 tensors that the graph needs, each once.
+func (c *component) parts() []weights.Part {
+	var parts []weights.Part
+	seen := map[string]bool{}
+	for _, p := range c.graph.Params {
+		name := partName(p.Source)
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		parts = append(parts, weights.Part{
+			Name: name, Shape: p.Source.Shape, From: p.Source.From, Transform: c.transform(p.Source),
+		})
+	}
+	return parts
+}
+
+// transform returns how a part is made of the file's tensors, nil when it lies
+// in the file as the graph wants it.
+func (c *component) transform(s nn.Source) *weights.Transform {
+	if s.Make != nil {
+		return &weights.Transform{Name: s.Make.Name, Apply: s.Make.Apply}
+	}
+	if info, ok := c.file.Tensor(s.From[0]); c.roundF16 && ok && info.DType == tensor.F32 {
+		return weights.RoundF16()
+	}
+	return nil
+}
+
+// partName identifies what a source computes.
+func partName(s nn.Source) string {
+	name := strings.Join(s.From, "+")
+	if s.Make != nil {
+		name += "|" + s.Make.Name
+	}
+	return name
+}
+
+// model returns the graph with its weights as external data.
+func (c *component) model(located *weights.Located) *onnx.Model {
+	m := &onnx.Model{
+		Producer: "comfyrun", Opset: map[string]int64{"": 18, "com.microsoft": 1}, Graph: c.graph.ONNX,
+	}
+	inits := append([]onnx.Initializer{}, c.graph.ONNX.Initializers...)
+	for _, p := range c.graph.Params {
+		at := located.ByName[partName(p.Source)]
+		dims := make([]int64, len(p.Shape))
+		for i, d := range p.Shape {
+			dims[i] = int64(d)
+		}
+		inits = append(inits, onnx.Initializer{Name: p.Name, Type: onnx.Float, Dims: dims, External: &onnx.External{
+			Path: at.Path, Offset: at.Offset + 4*int64(p.Offset), Length: 4 * int64(p.Shape.Elements()),
+		}})
+	}
+	m.Graph.Initializers = inits
+	return m
+}
+
+// weightBytes returns the size of the graph's weights in float32.
+func (c *component) weightBytes() int64 {
+	var n int64
+	for _, p := range c.graph.Params {
+		n += 4 * int64(p.Shape.Elements())
+	}
+	return n
+}

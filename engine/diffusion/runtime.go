@@ -1,0 +1,161 @@
+// Package diffusion puts tokenizer, weights, model graphs, ONNX Runtime and
+// samplers together: a Runtime loads a Model, a CLIP and a VAE from a
+// checkpoint, and they encode prompts, sample latents and decode pictures.
+//
+// Vocabulary: a Latent is a picture in the autoencoder's space, a Conditioning
+// a list of encoded prompts with where and when each applies, a Cond one of
+// them. Model, CLIP and VAE are handles: they say what to run, while sessions
+// and weights live in the Runtime, which makes and drops them as memory
+// allows. So none of them needs closing, and copying one is cheap.
+package diffusion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/comfyrun/comfyrun/engine/arch"
+	"github.com/comfyrun/comfyrun/engine/nn"
+	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/tokenizer"
+	"github.com/comfyrun/comfyrun/engine/weights"
+)
+
+// Options configure a Runtime. The zero value runs on the CPU without a weight
+// cache.
+type Options struct {
+	// Library returns the path of the ONNX Runtime library. It is asked when the
+	// first session is made.
+	Library func() (string, error)
+	// Device names where to run, "cpu" or empty.
+	Device string
+	// Threads bounds the threads of one session; 0 takes one per physical core.
+	Threads int
+	// Cache holds converted weights; nil keeps them in temporary memory.
+	Cache *weights.Cache
+	// SessionBytes bounds the weights of the sessions kept loaded while unused;
+	// 0 means no bound.
+	SessionBytes int64
+	// Embedding finds the file of a textual inversion by the name that a prompt
+	// gives; nil finds none.
+	Embedding func(name string) (path string, ok bool)
+	// Profile is the prefix of ONNX Runtime's profile files, one per session;
+	// "" writes none.
+	Profile string
+}
+
+// Runtime loads models and runs them. It is safe for concurrent use.
+type Runtime struct {
+	options   Options
+	env       func() (*ort.Env, error)
+	tokenizer func() (*tokenizer.CLIP, error)
+	pool      *pool
+}
+
+// Open returns a Runtime. Nothing is loaded yet, not even ONNX Runtime.
+func Open(o Options) (*Runtime, error) {
+	if o.Device != "" && o.Device != "cpu" {
+		return nil, fmt.Errorf("device %q is not supported; supported: cpu", o.Device)
+	}
+	if o.Cache == nil {
+		o.Cache = &weights.Cache{}
+	}
+	r := &Runtime{options: o, tokenizer: sync.OnceValues(tokenizer.NewCLIP)}
+	r.env = sync.OnceValues(r.openLibrary)
+	r.pool = newPool(r)
+	return r, nil
+}
+
+func (r *Runtime) openLibrary() (*ort.Env, error) {
+	if r.options.Library == nil {
+		return nil, errors.New("open ONNX Runtime: no library was named")
+	}
+	path, err := r.options.Library()
+	if err != nil {
+		return nil, err
+	}
+	return ort.Open(path)
+}
+
+// Version returns the version of the ONNX Runtime library, loading it when it
+// is not loaded yet.
+func (r *Runtime) Version() (string, error) {
+	env, err := r.env()
+	if err != nil {
+		return "", err
+	}
+	return env.Version(), nil
+}
+
+// Free drops every session that is not running.
+func (r *Runtime) Free() { r.pool.shrink(0) }
+
+// Close drops all sessions. Nothing may be running.
+func (r *Runtime) Close() error {
+	r.Free()
+	return nil
+}
+
+// LoadCheckpoint reads the header of an all-in-one checkpoint, recognises its
+// family and traces its graphs, so that a checkpoint that does not fit is
+// refused here. No weights are read. CLIP or VAE is nil when the file has none.
+func (r *Runtime) LoadCheckpoint(ctx context.Context, path string) (*Model, *CLIP, *VAE, error) {
+	f, err := weights.Open(path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	parts, err := arch.Detect(tensors{f})
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	model, err := r.newModel(f, parts)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	clip, err := r.newCLIP(f, parts.CLIP)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	vae, err := r.newVAE(f, parts.VAE)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return model, clip, vae, nil
+}
+
+// LoadVAE reads an autoencoder from a file of its own.
+func (r *Runtime) LoadVAE(ctx context.Context, path string) (*VAE, error) {
+	f, err := weights.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := arch.DetectVAE(tensors{f})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r.newVAE(f, w)
+}
+
+// LoadCLIP reads a CLIP-L text encoder from a file of its own.
+func (r *Runtime) LoadCLIP(ctx context.Context, path string) (*CLIP, error) {
+	f, err := weights.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := arch.DetectCLIP(tensors{f})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r.newCLIP(f, w)
+}
+
+// tensors offers the tensors of a file as weights under their own names.
+type tensors struct{ f *weights.File }
+
+func (t tensors) Names() []string { return t.f.Names() }
+
+func (t tensors) Lookup(name string) (nn.Source, bool) {
+	info, ok := t.f.Tensor(name)
+	return nn.Source{Shape: info.Shape, From: []string{name}}, ok
+}

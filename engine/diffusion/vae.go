@@ -1,0 +1,121 @@
+package diffusion
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/comfyrun/comfyrun/engine/arch"
+	"github.com/comfyrun/comfyrun/engine/nn"
+	"github.com/comfyrun/comfyrun/engine/tensor"
+	"github.com/comfyrun/comfyrun/engine/weights"
+)
+
+// VAE turns pictures into latents and back.
+type VAE struct {
+	runtime          *Runtime
+	decoder, encoder *component
+	channels         int // of a latent
+	scale            int // pixels per latent pixel
+}
+
+// newVAE traces both halves; w nil gives nil.
+func (r *Runtime) newVAE(f *weights.File, w nn.Weights) (*VAE, error) {
+	if w == nil {
+		return nil, nil
+	}
+	decoder, err := nn.Build("VAE decoder", arch.Decoder(w), arch.VAEDecoder)
+	if err != nil {
+		return nil, err
+	}
+	v := &VAE{runtime: r, decoder: &component{name: "vae_decoder", file: f, graph: decoder}}
+	v.channels, v.scale = arch.VAESize(w)
+	if e := arch.Encoder(w); len(e.Names()) > 0 {
+		encoder, err := nn.Build("VAE encoder", e, arch.VAEEncoder)
+		if err != nil {
+			return nil, err
+		}
+		v.encoder = &component{name: "vae_encoder", file: f, graph: encoder}
+	}
+	return v, nil
+}
+
+// Digest identifies the autoencoder by its file.
+func (v *VAE) Digest() string { return digest(v.decoder.key()) }
+
+// File returns the path of the file that the autoencoder comes from.
+func (v *VAE) File() string { return v.decoder.file.Path }
+
+// Decode turns latents [batch, channel, height, width], unscaled, into
+// pictures: (y+1)/2 of the decoder's output, clamped to [0, 1]. Pictures of a
+// batch are decoded one after the other, which bounds memory and changes
+// nothing else.
+func (v *VAE) Decode(ctx context.Context, samples *tensor.Tensor) (Image, error) {
+	if len(samples.Shape) != 4 || samples.Dim(1) != v.channels {
+		return Image{}, fmt.Errorf("decode latent: shape %v, the VAE wants %d channels", samples.Shape, v.channels)
+	}
+	var pictures []*tensor.Tensor
+	for i := range samples.Dim(0) {
+		out, err := v.runtime.pool.run(ctx, v.decoder, map[string]*tensor.Tensor{"z": samples.Index(i)})
+		if err != nil {
+			return Image{}, err
+		}
+		y, err := out["image"].ChannelsLast()
+		if err != nil {
+			return Image{}, err
+		}
+		for i, p := range y.Data {
+			y.Data[i] = min(max((p+1)/2, 0), 1)
+		}
+		pictures = append(pictures, y)
+	}
+	all, err := tensor.Stack(pictures...)
+	return Image{all}, err
+}
+
+// Encode turns pictures into latents, the mean of the encoder's distribution,
+// unscaled: [batch, channel, height/8, width/8]. A picture whose sides are no
+// multiples of 8 loses the rest evenly at both ends; channels beyond the third
+// are ignored.
+func (v *VAE) Encode(ctx context.Context, im Image) (*tensor.Tensor, error) {
+	if v.encoder == nil {
+		return nil, fmt.Errorf("encode picture: %s holds no VAE encoder", v.File())
+	}
+	if im.Dim(1) < v.scale || im.Dim(2) < v.scale {
+		return nil, fmt.Errorf("encode picture: %dx%d is smaller than one latent pixel (%dx%d)", im.Dim(2), im.Dim(1), v.scale, v.scale)
+	}
+	var latents []*tensor.Tensor
+	for i := range im.Dim(0) {
+		x := v.encoderInput(im.Index(i))
+		out, err := v.runtime.pool.run(ctx, v.encoder, map[string]*tensor.Tensor{"image": x})
+		if err != nil {
+			return nil, err
+		}
+		latents = append(latents, means(out["moments"], v.channels))
+	}
+	return tensor.Stack(latents...)
+}
+
+// encoderInput crops one picture [1, h, w, c] to whole latent pixels and maps
+// it to [1, 3, h, w] in [-1, 1].
+func (v *VAE) encoderInput(im *tensor.Tensor) *tensor.Tensor {
+	h, w, c := im.Dim(1), im.Dim(2), im.Dim(3)
+	y0, x0 := h%v.scale/2, w%v.scale/2
+	x := tensor.New(1, 3, h-h%v.scale, w-w%v.scale)
+	i := 0
+	for ch := range 3 {
+		for y := range x.Dim(2) {
+			row := im.Data[((y+y0)*w+x0)*c+min(ch, c-1):]
+			for col := range x.Dim(3) {
+				x.Data[i] = 2*row[col*c] - 1
+				i++
+			}
+		}
+	}
+	return x
+}
+
+// means returns the first channels of an encoder's moments.
+func means(moments *tensor.Tensor, channels int) *tensor.Tensor {
+	h, w := moments.Dim(2), moments.Dim(3)
+	return tensor.Of(moments.Data[:channels*h*w], 1, channels, h, w)
+}
