@@ -1,0 +1,75 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/diffusion"
+	"github.com/comfyrun/comfyrun/engine/sampling"
+)
+
+func addSampling(c *engine.Catalog) {
+	engine.Add(c, "KSampler", "sampling", kSampler{Steps: 20, CFG: 8, Denoise: 1}, sample).Device().
+		Title("KSampler").Doc("Turns noise into a latent picture that follows the prompts.")
+	engine.Add(c, "KSamplerAdvanced", "sampling", kSamplerAdvanced{AddNoise: "enable", Steps: 20, CFG: 8, End: 10000, Leftover: "disable"}, sampleAdvanced).Device().
+		Title("KSampler (Advanced)").Doc("KSampler for a part of the steps, with or without noise at its ends.")
+}
+
+type kSampler struct {
+	Model     *diffusion.Model       `in:"model"`
+	Seed      uint64                 `in:"seed" range:"0,0xffffffffffffffff" ui:"control_after_generate"`
+	Steps     int                    `in:"steps" range:"1,10000"`
+	CFG       float64                `in:"cfg" range:"0,100,0.1,0.01"`
+	Sampler   samplerName            `in:"sampler_name"`
+	Scheduler schedulerName          `in:"scheduler"`
+	Positive  diffusion.Conditioning `in:"positive"`
+	Negative  diffusion.Conditioning `in:"negative"`
+	Latent    diffusion.Latent       `in:"latent_image"`
+	Denoise   float64                `in:"denoise" range:"0,1,0.01"`
+}
+
+func sample(ctx context.Context, in kSampler) (diffusion.Latent, error) {
+	return runSampler(ctx, in.Model, diffusion.Job{
+		Latent: in.Latent, Positive: in.Positive, Negative: in.Negative, CFG: in.CFG, Seed: in.Seed,
+		Plan: sampling.Plan{
+			Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: in.Denoise, EndStep: -1,
+		},
+	})
+}
+
+type kSamplerAdvanced struct {
+	Model     *diffusion.Model       `in:"model"`
+	AddNoise  noiseSwitch            `in:"add_noise"`
+	Seed      uint64                 `in:"noise_seed" range:"0,0xffffffffffffffff" ui:"control_after_generate"`
+	Steps     int                    `in:"steps" range:"1,10000"`
+	CFG       float64                `in:"cfg" range:"0,100,0.1,0.01"`
+	Sampler   samplerName            `in:"sampler_name"`
+	Scheduler schedulerName          `in:"scheduler"`
+	Positive  diffusion.Conditioning `in:"positive"`
+	Negative  diffusion.Conditioning `in:"negative"`
+	Latent    diffusion.Latent       `in:"latent_image"`
+	Start     int                    `in:"start_at_step" range:"0,10000"`
+	End       int                    `in:"end_at_step" range:"0,10000"`
+	Leftover  leftoverSwitch         `in:"return_with_leftover_noise"`
+}
+
+func sampleAdvanced(ctx context.Context, in kSamplerAdvanced) (diffusion.Latent, error) {
+	return runSampler(ctx, in.Model, diffusion.Job{
+		Latent: in.Latent, Positive: in.Positive, Negative: in.Negative, CFG: in.CFG, Seed: in.Seed,
+		NoNoise: in.AddNoise == "disable",
+		Plan: sampling.Plan{
+			Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: 1,
+			StartStep: in.Start, EndStep: in.End, ForceFullDenoise: in.Leftover == "disable",
+		},
+	})
+}
+
+// runSampler samples and reports each step as progress of the node.
+func runSampler(ctx context.Context, m *diffusion.Model, j diffusion.Job) (diffusion.Latent, error) {
+	if m == nil {
+		return diffusion.Latent{}, errors.New("the MODEL input is empty")
+	}
+	j.OnStep = func(s sampling.Step) { engine.Progress(ctx, s.Index+1, s.Total) }
+	return m.Sample(ctx, j)
+}
