@@ -24,51 +24,60 @@ func (d *dpm) ends() (start, end float64) {
 	if d.sigmas[n] == 0 {
 		n--
 	}
-	return -math.Log(d.sigma(0)), -math.Log(d.sigma(n))
+	return round32(-math.Log(d.sigma(0))), round32(-math.Log(d.sigma(n)))
 }
 
 // begin evaluates the model at the beginning of a step and reports it.
 func (d *dpm) begin(ctx context.Context, t float64) (den []float32, err error) {
-	den, _, err = d.denoise(ctx, d.x, math.Exp(-t))
+	den, _, err = d.denoise(ctx, d.x, sigmaAt(t))
 	if err == nil {
-		slope(d.e, d.x, den, math.Exp(-t))
+		slope(d.e, d.x, den, sigmaAt(t))
 	}
 	return den, err
 }
 
+// weight returns σ(t+h)·g(h), the factor of a noise prediction, rounded as often
+// as the original rounds: the step control of dpm_adaptive sees the last bits.
+func weight(t, h float64, g func(h float64) float64) float64 {
+	return round32(sigmaAt(t+h) * round32(g(round32(h))))
+}
+
+// sigmaAt returns the noise level at a time.
+func sigmaAt(t float64) float64 { return round32(math.Exp(-round32(t))) }
+
+// curve is (e^h-1)/h - 1, the factor of the noise's slope in order 3.
+func curve(h float64) float64 { return round32(round32(math.Expm1(h))/h) - 1 }
+
 // order1 sets dst to the state at t+h, reached from x with the noise e.
 func (d *dpm) order1(dst []float32, t, h float64) {
-	mix(dst, 1, d.x, -math.Exp(-t-h)*math.Expm1(h), d.e)
+	mix(dst, 1, d.x, -weight(t, h, math.Expm1), d.e)
 }
 
 // inner evaluates the noise at t+r·h into d.e1.
 func (d *dpm) inner(ctx context.Context, t, h, r float64) error {
 	d.order1(d.u, t, r*h)
-	return d.slopeAt(ctx, d.e1, d.u, math.Exp(-t-r*h))
+	return d.slopeAt(ctx, d.e1, d.u, sigmaAt(t+r*h))
 }
 
 // order2 needs inner at r.
 func (d *dpm) order2(dst []float32, t, h, r float64) {
 	d.order1(dst, t, h)
-	c := math.Exp(-t-h) / (2 * r) * math.Expm1(h)
-	add(dst, -c, d.e1)
-	add(dst, c, d.e)
+	mix(d.u, 1, d.e1, -1, d.e)
+	add(dst, -weight(t, h, math.Expm1)/(2*r), d.u)
 }
 
 // order3 needs inner at 1/3.
 func (d *dpm) order3(ctx context.Context, dst []float32, t, h float64) error {
 	const r1, r2 = 1.0 / 3, 2.0 / 3
 	d.order1(d.u, t, r2*h)
-	c := math.Exp(-t-r2*h) * (r2 / r1) * (math.Expm1(r2*h)/(r2*h) - 1)
-	add(d.u, -c, d.e1)
-	add(d.u, c, d.e)
-	if err := d.slopeAt(ctx, d.e2, d.u, math.Exp(-t-r2*h)); err != nil {
+	mix(d.e2, 1, d.e1, -1, d.e)
+	add(d.u, -weight(t, r2*h, curve)*(r2/r1), d.e2)
+	if err := d.slopeAt(ctx, d.e2, d.u, sigmaAt(t+r2*h)); err != nil {
 		return err
 	}
 	d.order1(dst, t, h)
-	c = math.Exp(-t-h) / r2 * (math.Expm1(h)/h - 1)
-	add(dst, -c, d.e2)
-	add(dst, c, d.e)
+	mix(d.u, 1, d.e2, -1, d.e)
+	add(dst, -weight(t, h, curve)/r2, d.u)
 	return nil
 }
 
@@ -111,7 +120,7 @@ func dpmFast(ctx context.Context, s *state) error {
 		if err != nil {
 			return err
 		}
-		s.report(i, math.Exp(-t), s.x, den)
+		s.report(i, sigmaAt(t), s.x, den)
 		if err := d.solve(ctx, s.x, t, (end-start)/float64(m), order); err != nil {
 			return err
 		}
@@ -130,9 +139,9 @@ func dpmAdaptive(ctx context.Context, s *state) error {
 	t, end := d.ends()
 	low, high, before := s.buffer(), s.buffer(), append([]float32(nil), s.x...)
 	for i := 0; t < end-1e-5; i++ {
-		next := min(end, t+c.step)
+		next := min(end, round32(t+c.step))
 		target, up := d.lower(t, next, end)
-		den, err := d.try(ctx, low, high, t, target-t, o.Order)
+		den, err := d.try(ctx, low, high, t, round32(target-t), o.Order)
 		if err != nil {
 			return err
 		}
@@ -144,7 +153,7 @@ func dpmAdaptive(ctx context.Context, s *state) error {
 			}
 			t = next
 		}
-		s.report(i, math.Exp(-t), s.x, den)
+		s.report(i, sigmaAt(t), s.x, den)
 	}
 	return nil
 }
@@ -156,10 +165,10 @@ func (d *dpm) lower(t, next, end float64) (target, up float64) {
 	if eta == 0 {
 		return next, 0
 	}
-	a, b := math.Exp(-t), math.Exp(-next)
+	a, b := sigmaAt(t), sigmaAt(next)
 	down, _ := ancestral(a, b, eta)
-	target = min(end, -math.Log(down))
-	c := math.Exp(-target)
+	target = min(end, round32(-math.Log(down)))
+	c := sigmaAt(target)
 	return target, math.Sqrt(max(0, b*b-c*c))
 }
 

@@ -19,9 +19,11 @@ func dpmppSDE(s *state) step {
 			copy(s.x, t.den)
 			return nil
 		}
-		la, lb := m.lambda(t.a), m.lambda(t.b)
-		l1 := la + r*(lb-la)
-		mid := m.sigmaOf(l1)
+		// Rounded like this because the path's time is cut to 6 decimal
+		// places: the last bit of the middle decides which noise it gets.
+		la, lb := round32(m.lambda(t.a)), round32(m.lambda(t.b))
+		l1 := round32(la + round32(r*round32(lb-la)))
+		mid := round32(m.sigmaOf(l1))
 		s.sdeStep(d, sdeLeg{la, l1, t.a, mid, eta, scale}, t.den)
 		den2, _, err := s.denoise(ctx, d, mid)
 		if err != nil {
@@ -127,3 +129,6 @@ func dpmpp3mSDE(s *state) step {
 		return nil
 	}
 }
+
+// round32 rounds to the nearest float32.
+func round32(v float64) float64 { return float64(float32(v)) }

@@ -82,18 +82,17 @@ func sincos32(a float32) (sin, cos float32) {
 // the float64 sum is rounded to 53 bits; rounding that again can only go wrong
 // when it lies exactly between two float32 numbers.
 func fma(a, b, c float32) float32 {
-	s := float64(a)*float64(b) + float64(c)
-	if math.Float64bits(s)&(1<<29-1) == 1<<28 {
-		return fmaTie(a, b, c)
+	p, q := float64(a)*float64(b), float64(c)
+	if s := p + q; math.Float64bits(s)<<35 != 1<<63 {
+		return float32(s)
 	}
-	return float32(s)
+	return roundTie(p, q)
 }
 
-// fmaTie is fma where the sum needs to be rounded to odd first (Boldo and
-// Melquiond 2008): an inexact sum whose last bit is 0 moves one step towards
-// the exact one.
-func fmaTie(a, b, c float32) float32 {
-	p, q := float64(a)*float64(b), float64(c)
+// roundTie returns p+q rounded once to float32. The float64 sum is rounded to
+// odd first (Boldo and Melquiond 2008): an inexact sum whose last bit is 0 moves
+// one step towards the exact one.
+func roundTie(p, q float64) float32 {
 	s := p + q
 	back := s - p
 	rest := (p - (s - back)) + (q - back) // s+rest is exact (Knuth's TwoSum)

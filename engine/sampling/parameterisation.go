@@ -59,8 +59,7 @@ func (m *Model) NoiseScaling(sigma float32, noise, latent *tensor.Tensor, maxDen
 	out := tensor.New(noise.Shape...)
 	m.addNoise(out.Data, sigma, noise.Data, latent.Data)
 	if maxDenoise && m.prediction != Flow {
-		s := float64(sigma)
-		mix(out.Data, math.Sqrt(1+s*s), noise.Data, 1, latent.Data)
+		mix(out.Data, math.Sqrt(float64(1+float32(sigma*sigma))), noise.Data, 1, latent.Data)
 	}
 	return out
 }

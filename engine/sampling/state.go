@@ -204,17 +204,21 @@ func slope(dst, x, den []float32, sigma float64) {
 }
 
 // ancestral splits a step from a to b into a deterministic one down to down and
-// noise of deviation up (Karras et al. 2022). eta scales the noise.
+// noise of deviation up (Karras et al. 2022). eta scales the noise. It computes
+// in float32: where a is far above b, down is what rounding leaves of b²-up².
 func ancestral(a, b, eta float64) (down, up float64) {
 	if eta == 0 {
 		return b, 0
 	}
-	up = eta * math.Sqrt(b*b*(a*a-b*b)/(a*a))
-	if !(up < b) { // also when a is infinite
-		up = b
+	a2, b2 := float32(a)*float32(a), float32(b)*float32(b)
+	v := float32(eta) * sqrt32(float32(b2*(a2-b2))/a2)
+	if !(v < float32(b)) { // also when a is infinite
+		v = float32(b)
 	}
-	return math.Sqrt(b*b - up*up), up
+	return float64(sqrt32(b2 - float32(v*v))), float64(v)
 }
+
+func sqrt32(v float32) float32 { return float32(math.Sqrt(float64(v))) }
 
 // renoise is ancestral for flows: after a step down to down, the state is
 // multiplied by scale and gets noise of deviation up to be one at level b.
