@@ -56,5 +56,6 @@ func removeUnused(path string) bool {
 		return false
 	}
 	defer f.Close()
-	return tryFlock(f, unix.LOCK_EX) == nil && os.Remove(path) == nil
+	// Another file may have taken the path before the lock was ours.
+	return tryFlock(f, unix.LOCK_EX) == nil && standsAt(f, path) && os.Remove(path) == nil
 }
