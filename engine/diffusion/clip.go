@@ -58,7 +58,8 @@ func (c *CLIP) WithLayer(stop int) (*CLIP, error) {
 	}
 	n := *c
 	n.stop = stop
-	n.tower = &component{name: "clip", variant: strconv.Itoa(stop), file: c.file, graph: graph, roundF16: true}
+	n.tower = newComponent("clip", c.file, graph)
+	n.tower.variant, n.tower.roundF16 = strconv.Itoa(stop), true
 	return &n, nil
 }
 

@@ -31,7 +31,7 @@ func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, err
 	}
 	in, _ := parts.Model.Lookup("input_blocks.0.0.weight")
 	return &Model{
-		runtime: r, unet: &component{name: "unet", file: f, graph: graph},
+		runtime: r, unet: newComponent("unet", f, graph),
 		schedule: sampling.NewDiscrete(sampling.EPS, false),
 		channels: in.Shape[1], latentScale: sd1LatentScale,
 	}, nil

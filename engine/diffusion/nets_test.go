@@ -204,4 +204,3 @@ func readPNG(t *testing.T, path string) Image {
 	}
 	return Image{out}
 }
-

@@ -2,7 +2,9 @@ package diffusion
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 
@@ -19,6 +21,7 @@ type component struct {
 	name  string // "unet", "vae_decoder", "clip": names the weights that it wants
 	graph *nn.Graph
 	file  *weights.File
+	stamp int64 // modification time of the file: a replaced file is another one
 	// variant tells graphs over the same weights apart.
 	variant string
 	// roundF16 rounds float32 weights to half precision first, as ComfyUI
@@ -26,9 +29,17 @@ type component struct {
 	roundF16 bool
 }
 
+func newComponent(name string, f *weights.File, graph *nn.Graph) *component {
+	c := &component{name: name, file: f, graph: graph}
+	if info, err := os.Stat(f.Path); err == nil {
+		c.stamp = info.ModTime().UnixNano()
+	}
+	return c
+}
+
 // key identifies the component's session.
 func (c *component) key() string {
-	return fmt.Sprintf("%s@%d#%s%s", c.file.Path, c.file.Size, c.name, c.variant)
+	return fmt.Sprintf("%s@%d,%d#%s%s", c.file.Path, c.file.Size, c.stamp, c.name, c.variant)
 }
 
 // pool keeps sessions for reuse, dropping those unused for longest when their
@@ -69,29 +80,41 @@ func (p *pool) run(ctx context.Context, c *component, in map[string]*tensor.Tens
 }
 
 func (p *pool) acquire(ctx context.Context, c *component) (*entry, error) {
+	for {
+		e, mine := p.enter(c)
+		if mine {
+			e.err = p.load(ctx, c, e)
+			close(e.ready)
+		}
+		select {
+		case <-e.ready:
+		case <-ctx.Done():
+			p.release(e)
+			return nil, ctx.Err()
+		}
+		if e.err == nil {
+			return e, nil
+		}
+		p.forget(c.key(), e)
+		// Somebody else's cancelled attempt says nothing about this one.
+		if !errors.Is(e.err, context.Canceled) || ctx.Err() != nil {
+			return nil, e.err
+		}
+	}
+}
+
+// enter counts the caller among an entry's users. mine says that the entry is
+// new and the caller's to load.
+func (p *pool) enter(c *component) (e *entry, mine bool) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	e, ok := p.entries[c.key()]
 	if !ok {
 		e = &entry{ready: make(chan struct{})}
 		p.entries[c.key()] = e
 	}
 	e.users++
-	p.mu.Unlock()
-	if !ok {
-		e.err = p.load(ctx, c, e)
-		close(e.ready)
-	}
-	select {
-	case <-e.ready:
-	case <-ctx.Done():
-		p.release(e)
-		return nil, ctx.Err()
-	}
-	if e.err != nil {
-		p.forget(c.key(), e)
-		return nil, e.err
-	}
-	return e, nil
+	return e, !ok
 }
 
 // forget removes an entry that could not be loaded, so that the next use tries

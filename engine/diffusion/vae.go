@@ -27,14 +27,14 @@ func (r *Runtime) newVAE(f *weights.File, w nn.Weights) (*VAE, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &VAE{runtime: r, decoder: &component{name: "vae_decoder", file: f, graph: decoder}}
+	v := &VAE{runtime: r, decoder: newComponent("vae_decoder", f, decoder)}
 	v.channels, v.scale = arch.VAESize(w)
 	if e := arch.Encoder(w); len(e.Names()) > 0 {
 		encoder, err := nn.Build("VAE encoder", e, arch.VAEEncoder)
 		if err != nil {
 			return nil, err
 		}
-		v.encoder = &component{name: "vae_encoder", file: f, graph: encoder}
+		v.encoder = newComponent("vae_encoder", f, encoder)
 	}
 	return v, nil
 }
