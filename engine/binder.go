@@ -16,14 +16,20 @@ type binder struct {
 	results  *results
 }
 
+// bindLazy is bind with lazy inputs zero that were not evaluated yet.
+func (b *binder) bindLazy(dst reflect.Value, a *Args) error {
+	err := b.bind(dst, a)
+	for i, f := range b.fields.fields {
+		if b.inputs[i].Lazy && a.Values[i] == nil {
+			dst.Field(f.index).SetZero()
+		}
+	}
+	return err
+}
+
 // bind fills a struct: the defaults first, then everything given.
 func (b *binder) bind(dst reflect.Value, a *Args) error {
 	dst.Set(b.defaults)
-	return b.bindGiven(dst, a)
-}
-
-// bindGiven fills a zero struct with what is given and nothing else.
-func (b *binder) bindGiven(dst reflect.Value, a *Args) error {
 	for i, f := range b.fields.fields {
 		if a.Values[i] == nil {
 			continue

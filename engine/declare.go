@@ -122,7 +122,7 @@ func (d *Declared[I]) Fingerprint(f func(I) (string, error)) *Declared[I] {
 	d.typ.Fingerprint = func(a *Args) (s string, err error) {
 		var in I
 		err = catch(func() error {
-			if err := d.binder.bindGiven(reflect.ValueOf(&in).Elem(), a); err != nil {
+			if err := d.binder.bind(reflect.ValueOf(&in).Elem(), a); err != nil {
 				return err
 			}
 			s, err = f(in)
@@ -139,7 +139,7 @@ func (d *Declared[I]) Fingerprint(f func(I) (string, error)) *Declared[I] {
 func (d *Declared[I]) NeedLazy(f func(context.Context, I) []string) *Declared[I] {
 	d.typ.NeedLazy = func(ctx context.Context, a *Args) (names []string, err error) {
 		var in I
-		if err := d.binder.bindGiven(reflect.ValueOf(&in).Elem(), a); err != nil {
+		if err := d.binder.bindLazy(reflect.ValueOf(&in).Elem(), a); err != nil {
 			return nil, err
 		}
 		return f(ctx, in), nil
@@ -186,7 +186,7 @@ func (d *Declared[I]) Validate(check func(in I, types map[string]string) error, 
 	}
 	v.Check = func(a *Args, types map[string]string) error {
 		var in I
-		if err := d.binder.bindGiven(reflect.ValueOf(&in).Elem(), a); err != nil {
+		if err := d.binder.bind(reflect.ValueOf(&in).Elem(), a); err != nil {
 			return fmt.Errorf("validate: %w", err)
 		}
 		return check(in, types)

@@ -37,6 +37,8 @@ type NodeType struct {
 	Validator *Validator
 	// NeedLazy names the lazy inputs that this call wants evaluated.
 	NeedLazy func(ctx context.Context, a *Args) ([]string, error)
+
+	unknown bool // stands in for a class that the catalogue lacks
 }
 
 // Input is one declared input of a node type.
