@@ -26,16 +26,16 @@ type uniPoint struct {
 }
 
 // uniLevel is a noise level in the terms of the method: signal and noise of y,
-// and half the log of their squared ratio. root is √(1+σ²), which turns y into
-// the state. They are computed in float32 by way of the logarithm of alpha, like
-// the original: near level 0 the noise comes out 2% too low.
+// and the log of their ratio. root is √(1+σ²), which turns y into the state. They
+// are computed in float32 by way of logarithms, like the original's: near level
+// 0 the noise comes out 2% too low, and that can be seen in the result.
 type uniLevel struct{ sigma, root, alpha, noise, lambda float32 }
 
 func newLevel(sigma float32) uniLevel {
 	s2 := float32(sigma*sigma) + 1
 	mean := 0.5 * log(1/s2)
-	power := 1 - exp32(2*mean)
-	return uniLevel{sigma, sqrt32(s2), exp32(mean), sqrt32(power), mean - 0.5*log(power)}
+	deviation := 0.5 * log(1-exp32(2*mean))
+	return uniLevel{sigma, sqrt32(s2), exp32(mean), exp32(deviation), mean - deviation}
 }
 
 func uniPC(ctx context.Context, s *state) error {
