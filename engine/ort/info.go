@@ -17,7 +17,7 @@ type Info struct {
 // Provider is an execution provider compiled into the library.
 type Provider struct {
 	Name  string `json:"name"`
-	State string `json:"state"` // "works", "failed: …" or "built in, not used by this build"
+	State string `json:"state"` // "works", "failed: …" or "listed, not used by this build"
 }
 
 // Inspect opens the library and describes it. The CPU provider is tried with a
@@ -38,7 +38,7 @@ func Inspect(ctx context.Context, library string) (*Info, error) {
 		}
 	}
 	for _, name := range env.Providers() {
-		state := "built in, not used by this build"
+		state := "listed, not used by this build"
 		if name == "CPU" {
 			state = "works"
 			if err := env.Check(ctx); err != nil {

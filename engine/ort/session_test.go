@@ -69,6 +69,7 @@ func TestRunErrors(t *testing.T) {
 		"unknown": {map[string]*tensor.Tensor{"x": x, "y": x, "q": x}, ort.CodeInput, `no input "q"`},
 		"short":   {map[string]*tensor.Tensor{"x": x, "y": {Shape: tensor.Shape{9}, Data: x.Data}}, ort.CodeInput, "6 elements for shape [9]"},
 		"rank":    {map[string]*tensor.Tensor{"x": x, "y": random(1, 2)}, ort.CodeRun, "on cpu"},
+		"huge":    {map[string]*tensor.Tensor{"x": tensor.New(1<<24, 1), "y": tensor.New(1, 1<<22)}, ort.CodeMemory, "llocat"},
 		"shapes":  {map[string]*tensor.Tensor{"x": x, "y": random(1, 5, 4)}, ort.CodeRun, "on cpu"},
 	}
 	for name, c := range cases {
