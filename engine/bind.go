@@ -58,8 +58,9 @@ func (s *Step) linkTo(src *Source) workflows.Link {
 func (p *Plan) check(cycles [][]*Step) map[*Step][]*NodeError {
 	faults := map[*Step][]*NodeError{}
 	for _, component := range cycles {
+		text, ids := cycleText(loop(component))
 		for _, s := range component {
-			faults[s] = []*NodeError{s.cycleError(component)}
+			faults[s] = []*NodeError{s.cycleError(text, ids)}
 		}
 	}
 	for _, s := range p.Steps {
@@ -78,22 +79,26 @@ func (p *Plan) check(cycles [][]*Step) map[*Step][]*NodeError {
 	return faults
 }
 
-func (s *Step) cycleError(component []*Step) *NodeError {
+// cycleText is a cycle as messages show it, and the ids in it; of a long one
+// the beginning.
+func cycleText(cycle []*Step) (text string, ids []string) {
 	const shown = 20
-	cycle := loop(component)
-	text := ""
-	ids := make([]string, 0, shown)
-	for i, m := range append(cycle, cycle[0]) {
+	for i, s := range append(cycle, cycle[0]) {
 		if i > shown {
-			text += " -> …"
-			break
+			return text + " -> …", ids
 		}
 		if i > 0 {
 			text += " -> "
 		}
-		text += fmt.Sprintf("%s (%s)", m.ID, m.Type.Class)
-		ids = append(ids, m.ID)
+		text += fmt.Sprintf("%s (%s)", s.ID, s.Type.Class)
+		if i < len(cycle) {
+			ids = append(ids, s.ID)
+		}
 	}
+	return text, ids
+}
+
+func (s *Step) cycleError(text string, ids []string) *NodeError {
 	return &NodeError{
 		Node: s.ID, Class: s.Type.Class, Kind: DependencyCycle, Details: text,
 		Err:   fmt.Errorf("nodes wait for each other: %s", text),

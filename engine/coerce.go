@@ -60,7 +60,7 @@ func coerceInt(v workflows.Value) (Number, error) {
 		}
 		return n, nil
 	}
-	return Number{}, fmt.Errorf("a %s is no integer", v.Kind())
+	return Number{}, fmt.Errorf("%s is no integer", v.Raw())
 }
 
 func truncated(v workflows.Value) (Number, error) {
@@ -138,7 +138,7 @@ func coerceFloat(v workflows.Value) (float64, error) {
 		}
 		return f, nil
 	}
-	return 0, fmt.Errorf("a %s is no number", v.Kind())
+	return 0, fmt.Errorf("%s is no number", v.Raw())
 }
 
 // floatText reads what float() reads; hexadecimal floats are Go's alone.

@@ -138,7 +138,7 @@ func catch(f func() error) (err error) {
 
 // nearest is the name most like s, for messages; empty when none is close.
 func nearest(s string, names []string) string {
-	best, at := "", max(2, len(s)/2)
+	best, at := "", min(len(s), len(s)/2+2)
 	for _, n := range names {
 		if d := distance(strings.ToLower(s), strings.ToLower(n), at); d < at {
 			best, at = n, d

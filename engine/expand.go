@@ -266,10 +266,8 @@ func (r *run) bindSource(src *Source, in *Input, v any) (err error) {
 			return err
 		}
 	}
-	if in.takes != nil {
-		if err := in.takes(value); err != nil {
-			return err
-		}
+	if err := in.refuses(value); err != nil {
+		return err
 	}
 	src.Values = []any{value}
 	return nil

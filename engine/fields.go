@@ -71,6 +71,7 @@ func (f *fields) add(c *Catalog, sf reflect.StructField, value reflect.Value) er
 	}
 	in, err := newInput(name, s, sf.Tag)
 	in.Optional = flags == "optional"
+	in.linkOnly = s.linkOnly()
 	in.Default = defaultOf(in, s, value)
 	f.inputs = append(f.inputs, in)
 	f.fields = append(f.fields, field{index: i, slot: s})

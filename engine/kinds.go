@@ -78,6 +78,15 @@ type slot struct {
 	list, nullable bool
 }
 
+// linkOnly says whether no literal can be a value of the kind.
+func (k *Kind) linkOnly() bool {
+	switch k.Name {
+	case KindInt, KindFloat, KindString, KindBoolean, KindCombo:
+		return false
+	}
+	return k.Type.Kind() != reflect.Interface
+}
+
 func (c *Catalog) slotOf(t reflect.Type) (slot, error) {
 	if k, ok := c.kinds[t]; ok {
 		return slot{Kind: k}, nil

@@ -58,6 +58,7 @@ type Input struct {
 	Options     Members // further entries of object_info, in order
 	Doc         string
 	takes       func(v any) error // whether a value fits the Go field, nil: everything
+	linkOnly    bool              // no literal can be its value
 }
 
 // Output is one output slot of a node type.

@@ -198,6 +198,9 @@ func compatible(out *Output, in *Input) bool {
 func (s *Step) checkLiteral(in *Input, src *Source, v workflows.Value) *NodeError {
 	given := v
 	v, _ = v.Unwrap()
+	if in.linkOnly && !(in.Optional && v.IsNull()) {
+		return s.invalidType(in, v, fmt.Errorf("wants a link to %s, not the %s %s", in.Kind, v.Kind(), v.Raw()))
+	}
 	value, coerced, err := coerce(in.Kind, v)
 	if err != nil {
 		return s.invalidType(in, v, err)
@@ -210,10 +213,8 @@ func (s *Step) checkLiteral(in *Input, src *Source, v workflows.Value) *NodeErro
 			return e
 		}
 	}
-	if in.takes != nil {
-		if err := in.takes(value); err != nil {
-			return s.invalidType(in, v, notTaken(in, v, err))
-		}
+	if err := in.refuses(value); err != nil {
+		return s.invalidType(in, v, err)
 	}
 	src.Values = []any{value}
 	if coerced != given {
@@ -222,12 +223,15 @@ func (s *Step) checkLiteral(in *Input, src *Source, v workflows.Value) *NodeErro
 	return nil
 }
 
-func notTaken(in *Input, v workflows.Value, err error) error {
-	switch in.Kind {
-	case KindInt, KindFloat, KindString, KindBoolean, KindCombo:
-		return err
+// refuses says why the Go field of the input cannot hold the value.
+func (in *Input) refuses(value any) error {
+	if f, ok := value.(float64); ok && in.Kind == KindInt {
+		return fmt.Errorf("%s does not fit into 64 bits", pythonFloat(f))
 	}
-	return fmt.Errorf("wants a link to %s, not the %s %s", in.Kind, v.Kind(), v.Raw())
+	if in.takes == nil {
+		return nil
+	}
+	return in.takes(value)
 }
 
 func (s *Step) invalidType(in *Input, v workflows.Value, err error) *NodeError {
