@@ -12,13 +12,15 @@ import (
 //
 // The path is a binary tree: the root spans all sigmas of the run, every node is
 // split in the middle by a Brownian bridge whose noise comes from a generator
-// seeded by the node's place. Nothing is kept but the root and one pair of
-// buffers per level: a query walks down from the root again.
+// seeded by the node's place. A query walks down from the root to both of its
+// ends; what it computes on the way is kept until the next query, which mostly
+// begins where this one ended.
 type brownian struct {
-	seed   uint64
-	root   node
-	levels []bridge
-	sum    []float32
+	seed  uint64
+	root  node
+	walks [2][]bridge // the way to the low end and to the high end, by level
+	low   int         // which of them leads to the low end
+	sum   []float32
 }
 
 // node is an interval of the tree with the path's increment over it.
@@ -29,8 +31,11 @@ type node struct {
 	w          []float32
 }
 
-// bridge holds the increments of the two halves of a node.
-type bridge struct{ left, right []float32 }
+// bridge holds the increments of the two halves of the node at a place.
+type bridge struct {
+	key         uint64
+	left, right []float32
+}
 
 // newBrownian makes the path between two sigmas for a state of n elements.
 func newBrownian(seed uint64, low, high float32, n int) *brownian {
@@ -51,8 +56,9 @@ func (t *brownian) noise(a, b float32) []float32 {
 	clear(t.sum)
 	clamp := func(v float32) float64 { return min(max(float64(v), t.root.start), t.root.end) }
 	low, high := clamp(min(a, b)), clamp(max(a, b))
-	if low != high {
-		t.collect(t.root, round6(low), round6(high))
+	t.low = 1 - t.low // the last low end is likely to be the high end now
+	if low < high {
+		t.collect(t.root, t.low, round6(low), round6(high))
 	}
 	scale := -1 / math.Sqrt(math.Abs(float64(b-a)))
 	if a < b {
@@ -65,11 +71,8 @@ func (t *brownian) noise(a, b float32) []float32 {
 }
 
 // collect adds the increment over [low, high], which lies within n, from left
-// to right.
-func (t *brownian) collect(n node, low, high float64) {
-	if low >= high {
-		return
-	}
+// to right. What is new on the way is stored in that walk.
+func (t *brownian) collect(n node, walk int, low, high float64) {
 	mid := round6(0.5 * (n.end + n.start))
 	if n.start == low && n.end == high || mid <= n.start || mid >= n.end {
 		for i, w := range n.w {
@@ -77,22 +80,41 @@ func (t *brownian) collect(n node, low, high float64) {
 		}
 		return
 	}
-	left, right := t.split(n, mid)
-	if low < mid {
-		t.collect(left, low, min(mid, high))
-	}
-	if high > mid {
-		t.collect(right, max(mid, low), high)
+	left, right := t.split(n, walk, mid)
+	switch {
+	case high <= mid:
+		t.collect(left, walk, low, high)
+	case low >= mid:
+		t.collect(right, walk, low, high)
+	default:
+		t.collect(left, t.low, low, mid)
+		t.collect(right, 1-t.low, mid, high)
 	}
 }
 
-// split makes the two halves of n, in the buffers of their level.
-func (t *brownian) split(n node, mid float64) (left, right node) {
-	if int(n.depth) == len(t.levels) {
-		size := len(n.w)
-		t.levels = append(t.levels, bridge{make([]float32, size), make([]float32, size)})
+// split returns the two halves of n.
+func (t *brownian) split(n node, walk int, mid float64) (left, right node) {
+	b := t.bridge(n, walk, mid)
+	left = node{2 * n.key, n.depth + 1, n.start, mid, b.left}
+	right = node{2*n.key + 1, n.depth + 1, mid, n.end, b.right}
+	return left, right
+}
+
+// bridge finds the increments over the halves of n, or computes them into walk.
+func (t *brownian) bridge(n node, walk int, mid float64) bridge {
+	for _, w := range t.walks {
+		if int(n.depth) < len(w) && w[n.depth].left != nil && w[n.depth].key == n.key {
+			return w[n.depth]
+		}
 	}
-	b := t.levels[n.depth]
+	for int(n.depth) >= len(t.walks[walk]) {
+		t.walks[walk] = append(t.walks[walk], bridge{})
+	}
+	b := &t.walks[walk][n.depth]
+	if b.left == nil {
+		b.left, b.right = make([]float32, len(n.w)), make([]float32, len(n.w))
+	}
+	b.key = n.key
 	seed := newSeedSequence(t.seed, n.key, n.depth).words(1)[0]
 	NewGenerator(uint64(seed)).Normal(b.left)
 
@@ -103,9 +125,7 @@ func (t *brownian) split(n node, mid float64) (left, right node) {
 		v := mean + float32(dev*b.left[i])
 		b.left[i], b.right[i] = v, w-v
 	}
-	left = node{2 * n.key, n.depth + 1, n.start, mid, b.left}
-	right = node{2*n.key + 1, n.depth + 1, mid, n.end, b.right}
-	return left, right
+	return *b
 }
 
 // round6 rounds to 6 decimal places, half to even on the exact value, as

@@ -58,8 +58,11 @@ func (g *Generator) word() uint32 {
 	if g.next >= mtWords {
 		g.twist()
 	}
-	y := g.words[g.next]
 	g.next++
+	return temper(g.words[g.next-1])
+}
+
+func temper(y uint32) uint32 {
 	y ^= y >> 11
 	y ^= y << 7 & 0x9d2c5680
 	y ^= y << 15 & 0xefc60000
@@ -68,8 +71,17 @@ func (g *Generator) word() uint32 {
 
 // uniforms fills dst with numbers from [0, 1): the low 24 bits of a word each.
 func (g *Generator) uniforms(dst []float32) {
-	for i := range dst {
-		dst[i] = float32(g.word()&(1<<24-1)) * (1.0 / (1 << 24))
+	for len(dst) > 0 {
+		if g.next >= mtWords {
+			g.twist()
+		}
+		words := g.words[g.next:]
+		words = words[:min(len(words), len(dst))]
+		for i, w := range words {
+			dst[i] = float32(temper(w)&(1<<24-1)) * (1.0 / (1 << 24))
+		}
+		g.next += len(words)
+		dst = dst[len(words):]
 	}
 }
 

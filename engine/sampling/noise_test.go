@@ -221,6 +221,19 @@ func TestBrownian(t *testing.T) {
 	t.Logf("worst difference %.2g of the largest value", worst)
 }
 
+// The path must not depend on what was asked before.
+func TestBrownianForgetsQueries(t *testing.T) {
+	sigmas := append(Karras(12, 0.03, 14, 7)[:12], 3, 9, 0.5, 2.5, 0.031, 14, 7, 0.03)
+	tree := newBrownian(9, 0.03, 14, 16)
+	for i := range len(sigmas) - 1 {
+		got := tree.noise(sigmas[i], sigmas[i+1])
+		want := newBrownian(9, 0.03, 14, 16).noise(sigmas[i], sigmas[i+1])
+		if !slices.Equal(got, want) {
+			t.Errorf("query %d from %g to %g: %v, on a new path %v", i, sigmas[i], sigmas[i+1], got, want)
+		}
+	}
+}
+
 func TestBrownianSignFollowsDirection(t *testing.T) {
 	tree := newBrownian(3, 0.1, 10, 16)
 	down := slices.Clone(tree.noise(5, 1))
@@ -240,9 +253,13 @@ func BenchmarkNoise(b *testing.B) {
 	}
 }
 
+// BenchmarkBrownianStep is the noise of a descending run of 10 steps, per step.
 func BenchmarkBrownianStep(b *testing.B) {
-	tree := newBrownian(42, 0.0291671586, 14.6146431, 4*64*64)
+	sigmas := Karras(10, 0.0291671586, 14.6146431, 7)[:10]
+	tree := newBrownian(42, sigmas[9], sigmas[0], 4*64*64)
+	i := 0
 	for b.Loop() {
-		tree.noise(5.47839212, 3.16860485)
+		tree.noise(sigmas[i], sigmas[i+1])
+		i = (i + 1) % 9
 	}
 }

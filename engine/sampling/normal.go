@@ -33,36 +33,28 @@ func log32(x float32) float32 {
 		m--
 	}
 	z := float32(m * m)
-	y := fma(7.0376836292e-2, m, -1.1514610310e-1)
-	y = fma(y, m, 1.1676998740e-1)
-	y = fma(y, m, -1.2420140846e-1)
-	y = fma(y, m, 1.4249322787e-1)
-	y = fma(y, m, -1.6668057665e-1)
-	y = fma(y, m, 2.0000714765e-1)
-	y = fma(y, m, -2.4999993993e-1)
-	y = fma(y, m, 3.3333331174e-1)
+	y := horner(m, []float32{7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1,
+		1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1})
 	y = float32(y * m)
 	y = fma(y, z, float32(exp*-2.12194440e-4))
-	y = fma(-z, 0.5, y)
-	return fma(exp, 0.693359375, m+y)
+	y = fmaShort(-z, 0.5, y)
+	return fmaShort(exp, 0.693359375, m+y)
 }
 
 // sincos32 returns sine and cosine of 0 <= a <= 2π.
 func sincos32(a float32) (sin, cos float32) {
 	q := (int32(float32(a*1.27323954473516)) + 1) &^ 1
 	f := float32(q)
-	x := fma(f, -0.78515625, a)
-	x = fma(f, -2.4187564849853515625e-4, x)
-	x = fma(f, -3.77489497744594108e-8, x)
+	x := fmaShort(f, -0.78515625, a)
+	x = fmaShort(f, -2.4187564849853515625e-4, x)
+	x = fmaShort(f, -3.77489497744594108e-8, x)
 	z := float32(x * x)
 
-	c := fma(2.443315711809948e-5, z, -1.388731625493765e-3)
-	c = fma(c, z, 4.166664568298827e-2)
+	c := horner(z, []float32{2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2})
 	c = float32(c * z)
 	c = fma(c, z, -float32(z*0.5)) + 1
 
-	s := fma(-1.9515295891e-4, z, 8.3321608736e-3)
-	s = fma(s, z, -1.6666654611e-1)
+	s := horner(z, []float32{-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1})
 	s = float32(s * z)
 	s = fma(s, x, x)
 
@@ -77,6 +69,24 @@ func sincos32(a float32) (sin, cos float32) {
 	}
 	return s, c
 }
+
+// horner evaluates a polynomial at x, highest power first, with fused steps.
+func horner(x float32, coefficients []float32) float32 {
+	y := coefficients[0]
+	for _, c := range coefficients[1:] {
+		p, q := float64(y)*float64(x), float64(c) // fma, which the compiler does not inline
+		if s := p + q; math.Float64bits(s)<<35 != 1<<63 {
+			y = float32(s)
+		} else {
+			y = roundTie(p, q)
+		}
+	}
+	return y
+}
+
+// fmaShort is fma for operands whose exact result fits into a float64: small
+// integers and constants with few bits.
+func fmaShort(a, b, c float32) float32 { return float32(float64(a)*float64(b) + float64(c)) }
 
 // fma returns a·b+c rounded once to float32. The float64 product is exact and
 // the float64 sum is rounded to 53 bits; rounding that again can only go wrong

@@ -25,6 +25,7 @@ package sampling
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -169,6 +170,12 @@ func Sample(ctx context.Context, r Run, d Denoiser) (*tensor.Tensor, error) {
 	alg, err := find(r.Sampler)
 	if err != nil {
 		return nil, err
+	}
+	if r.Model == nil || r.X == nil || d == nil {
+		return nil, errors.New("sample: model, state and denoiser are needed")
+	}
+	if len(r.X.Data) != r.X.Shape.Elements() {
+		return nil, fmt.Errorf("sample: state has %d elements for shape %v", len(r.X.Data), r.X.Shape)
 	}
 	s := newState(r, alg, d)
 	if len(s.sigmas) < 2 {

@@ -109,7 +109,7 @@ func ddimUniform(m *Model, n int) []float32 {
 // rest in growing ones.
 func linearQuadratic(m *Model, n int) []float32 {
 	if n == 1 {
-		return []float32{1 * m.SigmaMax(), 0}
+		return []float32{m.SigmaMax(), 0}
 	}
 	const threshold = 0.025
 	linear, q := n/2, float64(n-n/2)
@@ -148,7 +148,7 @@ func arctan32(v float32) float32 { return float32(math.Atan(float64(v))) }
 // linspace returns n evenly spaced numbers from a to b, computed from the nearer
 // end, as torch does.
 func linspace(a, b float32, n int) []float32 {
-	out := make([]float32, n)
+	out := make([]float32, max(n, 0))
 	if n == 1 {
 		out[0] = a
 		return out

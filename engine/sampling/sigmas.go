@@ -12,7 +12,7 @@ import (
 func Karras(steps int, sigmaMin, sigmaMax, rho float64) []float32 {
 	lo, hi := math.Pow(sigmaMin, 1/rho), math.Pow(sigmaMax, 1/rho)
 	sigmas := append(linspace(0, 1, steps), 0)
-	for i, r := range sigmas[:steps] {
+	for i, r := range sigmas[:len(sigmas)-1] {
 		v := float32(hi) + float32(r*float32(lo-hi))
 		sigmas[i] = float32(math.Pow(float64(v), rho))
 	}
@@ -22,7 +22,7 @@ func Karras(steps int, sigmaMin, sigmaMax, rho float64) []float32 {
 // Exponential spaces the logarithm of sigma evenly.
 func Exponential(steps int, sigmaMin, sigmaMax float64) []float32 {
 	sigmas := append(linspace(float32(math.Log(sigmaMax)), float32(math.Log(sigmaMin)), steps), 0)
-	for i, v := range sigmas[:steps] {
+	for i, v := range sigmas[:len(sigmas)-1] {
 		sigmas[i] = exp32(v)
 	}
 	return sigmas
@@ -32,7 +32,7 @@ func Exponential(steps int, sigmaMin, sigmaMax float64) []float32 {
 func Polyexponential(steps int, sigmaMin, sigmaMax, rho float64) []float32 {
 	lo, hi := math.Log(sigmaMin), math.Log(sigmaMax)
 	sigmas := append(linspace(1, 0, steps), 0)
-	for i, r := range sigmas[:steps] {
+	for i, r := range sigmas[:len(sigmas)-1] {
 		v := float32(math.Pow(float64(r), rho))
 		sigmas[i] = exp32(float32(v*float32(hi-lo)) + float32(lo))
 	}
@@ -61,7 +61,7 @@ func Laplace(steps int, sigmaMin, sigmaMax, mu, beta float64) []float32 {
 // et al. 2021).
 func VP(steps int, betaD, betaMin, eps float64) []float32 {
 	sigmas := append(linspace(1, float32(eps), steps), 0)
-	for i, t := range sigmas[:steps] {
+	for i, t := range sigmas[:len(sigmas)-1] {
 		x := float64(t)
 		sigmas[i] = float32(math.Sqrt(math.Expm1(betaD*x*x/2 + betaMin*x)))
 	}
@@ -86,7 +86,7 @@ func Beta(m *Model, steps int, alpha, beta float64) []float32 {
 // SDTurbo returns the levels of the timesteps 999, 899, … 99 that a distilled
 // model was trained for; denoise below 1 leaves out the first ones.
 func SDTurbo(m *Model, steps int, denoise float64) []float32 {
-	start := 10 - int(10*denoise)
+	start := max(0, 10-int(10*denoise))
 	var sigmas []float32
 	for i := start; i < min(10, start+steps); i++ {
 		sigmas = append(sigmas, m.Sigma(float32(999-100*i)))
@@ -111,14 +111,15 @@ func alignedSteps(model string) []float64 {
 
 // AlignYourSteps returns the optimised levels for "SD1", "SDXL" or "SVD",
 // interpolated by logarithm for other numbers of steps than 10; denoise below 1
-// keeps the end only. An unknown model or denoise 0 gives an empty list.
+// keeps the end only. An unknown model, denoise 0 and no steps
+// give an empty list.
 func AlignYourSteps(model string, steps int, denoise float64) []float32 {
 	published := alignedSteps(model)
 	total := steps
 	if denoise < 1 {
 		total = int(math.RoundToEven(float64(steps) * denoise))
 	}
-	if published == nil || denoise <= 0 {
+	if published == nil || denoise <= 0 || steps < 1 {
 		return nil
 	}
 	last := len(published) - 1

@@ -72,7 +72,11 @@ func TestModelTables(t *testing.T) {
 			if len(m.sigmas) != c.Count {
 				t.Fatalf("%d sigmas, want %d", len(m.sigmas), c.Count)
 			}
-			t.Logf("table bit for bit: %t", digest(m.sigmas) == c.SHA256)
+			exact := digest(m.sigmas) == c.SHA256
+			t.Logf("table bit for bit: %t", exact)
+			if trained := slices.Contains([]string{"sd15", "vpred_zsnr", "sd3", "flux_schnell"}, c.Model); trained && !exact {
+				t.Error("the table has other bits")
+			}
 			var got, want []float32
 			for k, v := range c.Samples {
 				i, err := strconv.Atoi(k)
@@ -183,6 +187,35 @@ func TestSigmasStartAndEnd(t *testing.T) {
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%d to %d, force %t: %v %v, want %v", c.start, c.end, c.force, got, err, c.want)
 		}
+	}
+}
+
+// What no node can ask for must not panic either.
+func TestSchedulesOfNothing(t *testing.T) {
+	m := NewDiscrete(EPS, false)
+	for _, n := range []int{-1, 0} {
+		Karras(n, .1, 10, 7)
+		Exponential(n, .1, 10)
+		Polyexponential(n, .1, 10, 1)
+		Laplace(n, .1, 10, 0, .5)
+		VP(n, 19.9, .1, .001)
+		Beta(m, max(n, 0), .6, .6)
+		SDTurbo(m, n, 2)
+		if got := AlignYourSteps("SD1", n, 1); got != nil {
+			t.Errorf("%d aligned steps: %v", n, got)
+		}
+		if got := Extend(nil, n, 1, 0, Linear); len(got) != 0 {
+			t.Errorf("nothing extended: %v", got)
+		}
+	}
+	Split(nil, 3)
+	SplitDenoise(nil, 1)
+	Flip(nil)
+	if got := Beta(m, 5, 0, 0); len(got) == 0 || got[len(got)-1] != 0 {
+		t.Errorf("beta without parameters: %v", got)
+	}
+	if got := AlignYourSteps("SD9", 10, 1); got != nil {
+		t.Errorf("unknown model: %v", got)
 	}
 }
 
