@@ -3,6 +3,7 @@ package sampling
 import (
 	"context"
 	"math"
+	"slices"
 )
 
 // dpm holds the single-step DPM-Solver (Lu et al. 2022) in the time t = -log σ:
@@ -11,11 +12,27 @@ import (
 type dpm struct {
 	*state
 	e, e1, e2 []float32 // noise predictions at the start and at two inner points
-	u         []float32
+	u         []float32 // state at an inner point, then a difference of predictions
 }
 
 func newDPM(s *state) *dpm {
 	return &dpm{s, s.buffer(), s.buffer(), s.buffer(), s.buffer()}
+}
+
+// span is a step from time t to t+h.
+type span struct{ t, h float64 }
+
+// part is the span up to a fraction of its step.
+func (v span) part(r float64) span { return span{v.t, r * v.h} }
+
+// sigma returns the level at the span's end.
+func (v span) sigma() float64 { return sigmaAt(v.t + v.h) }
+
+// weight returns σ·g(h) at the span's end, the factor of a noise prediction,
+// rounded as often as the original rounds: the step control of dpm_adaptive sees
+// the last bits.
+func (v span) weight(g func(h float64) float64) float64 {
+	return round32(v.sigma() * round32(g(round32(v.h))))
 }
 
 // ends returns the first and the last time of the run.
@@ -36,66 +53,61 @@ func (d *dpm) begin(ctx context.Context, t float64) (den []float32, err error) {
 	return den, err
 }
 
-// weight returns σ(t+h)·g(h), the factor of a noise prediction, rounded as often
-// as the original rounds: the step control of dpm_adaptive sees the last bits.
-func weight(t, h float64, g func(h float64) float64) float64 {
-	return round32(sigmaAt(t+h) * round32(g(round32(h))))
-}
-
 // sigmaAt returns the noise level at a time.
 func sigmaAt(t float64) float64 { return round32(math.Exp(-round32(t))) }
 
 // curve is (e^h-1)/h - 1, the factor of the noise's slope in order 3.
 func curve(h float64) float64 { return round32(round32(math.Expm1(h))/h) - 1 }
 
-// order1 sets dst to the state at t+h, reached from x with the noise e.
-func (d *dpm) order1(dst []float32, t, h float64) {
-	mix(dst, 1, d.x, -weight(t, h, math.Expm1), d.e)
+// order1 sets dst to the state at the span's end, reached from x with the noise e.
+func (d *dpm) order1(dst []float32, v span) {
+	mix(dst, 1, d.x, -v.weight(math.Expm1), d.e)
 }
 
-// inner evaluates the noise at t+r·h into d.e1.
-func (d *dpm) inner(ctx context.Context, t, h, r float64) error {
-	d.order1(d.u, t, r*h)
-	return d.slopeAt(ctx, d.e1, d.u, sigmaAt(t+r*h))
+// inner evaluates the noise at the fraction r of the span into d.e1.
+func (d *dpm) inner(ctx context.Context, v span, r float64) error {
+	d.order1(d.u, v.part(r))
+	return d.slopeAt(ctx, d.e1, d.u, v.part(r).sigma())
 }
 
 // order2 needs inner at r.
-func (d *dpm) order2(dst []float32, t, h, r float64) {
-	d.order1(dst, t, h)
+func (d *dpm) order2(dst []float32, v span, r float64) {
+	d.order1(dst, v)
 	mix(d.u, 1, d.e1, -1, d.e)
-	add(dst, -weight(t, h, math.Expm1)/(2*r), d.u)
+	add(dst, -v.weight(math.Expm1)/(2*r), d.u)
 }
 
 // order3 needs inner at 1/3.
-func (d *dpm) order3(ctx context.Context, dst []float32, t, h float64) error {
+func (d *dpm) order3(ctx context.Context, dst []float32, v span) error {
 	const r1, r2 = 1.0 / 3, 2.0 / 3
-	d.order1(d.u, t, r2*h)
+	two := v.part(r2)
+	d.order1(d.u, two)
 	mix(d.e2, 1, d.e1, -1, d.e)
-	add(d.u, -weight(t, r2*h, curve)*(r2/r1), d.e2)
-	if err := d.slopeAt(ctx, d.e2, d.u, sigmaAt(t+r2*h)); err != nil {
+	add(d.u, -two.weight(curve)*(r2/r1), d.e2)
+	if err := d.slopeAt(ctx, d.e2, d.u, two.sigma()); err != nil {
 		return err
 	}
-	d.order1(dst, t, h)
+	d.order1(dst, v)
 	mix(d.u, 1, d.e2, -1, d.e)
-	add(dst, -weight(t, h, curve)/r2, d.u)
+	add(dst, -v.weight(curve)/r2, d.u)
 	return nil
 }
 
-// solve sets dst to the state at t+h with the given order.
-func (d *dpm) solve(ctx context.Context, dst []float32, t, h float64, order int) error {
+// solve sets dst to the state at the span's end with the given order.
+func (d *dpm) solve(ctx context.Context, dst []float32, v span, order int) error {
 	switch order {
 	case 1:
-		d.order1(dst, t, h)
+		d.order1(dst, v)
 	case 2:
-		if err := d.inner(ctx, t, h, .5); err != nil {
+		if err := d.inner(ctx, v, .5); err != nil {
 			return err
 		}
-		d.order2(dst, t, h, .5)
+		d.order2(dst, v, .5)
 	default:
-		if err := d.inner(ctx, t, h, 1.0/3); err != nil {
+		if err := d.inner(ctx, v, 1.0/3); err != nil {
 			return err
 		}
-		return d.order3(ctx, dst, t, h)
+		return d.order3(ctx, dst, v)
 	}
 	return nil
 }
@@ -121,7 +133,7 @@ func dpmFast(ctx context.Context, s *state) error {
 			return err
 		}
 		s.report(i, sigmaAt(t), s.x, den)
-		if err := d.solve(ctx, s.x, t, (end-start)/float64(m), order); err != nil {
+		if err := d.solve(ctx, s.x, span{t, (end - start) / float64(m)}, order); err != nil {
 			return err
 		}
 	}
@@ -137,17 +149,18 @@ func dpmAdaptive(ctx context.Context, s *state) error {
 	}
 	d, c := newDPM(s), newController(o, s.Options.eta(0))
 	t, end := d.ends()
-	low, high, before := s.buffer(), s.buffer(), append([]float32(nil), s.x...)
+	p := pair{s.buffer(), s.buffer()}
+	before := slices.Clone(s.x)
 	for i := 0; t < end-1e-5; i++ {
 		next := min(end, round32(t+c.step))
 		target, up := d.lower(t, next, end)
-		den, err := d.try(ctx, low, high, t, round32(target-t), o.Order)
+		den, err := d.try(ctx, p, span{t, round32(target - t)}, o.Order)
 		if err != nil {
 			return err
 		}
-		if c.propose(errorNorm(low, high, before, o)) {
-			copy(before, low)
-			copy(s.x, high)
+		if c.propose(p.distance(before, o)) {
+			copy(before, p.low)
+			copy(s.x, p.high)
 			if up > 0 {
 				add(s.x, up*s.Options.noiseScale(), s.noise())
 			}
@@ -172,32 +185,34 @@ func (d *dpm) lower(t, next, end float64) (target, up float64) {
 	return target, math.Sqrt(max(0, b*b-c*c))
 }
 
-// try computes the step with the order and with the one below.
-func (d *dpm) try(ctx context.Context, low, high []float32, t, h float64, order int) (den []float32, err error) {
-	if den, err = d.begin(ctx, t); err != nil {
+// pair is a state reached with two orders.
+type pair struct{ low, high []float32 }
+
+// try computes a step with the order and with the one below.
+func (d *dpm) try(ctx context.Context, p pair, v span, order int) (den []float32, err error) {
+	if den, err = d.begin(ctx, v.t); err != nil {
 		return nil, err
 	}
 	if order == 2 {
-		d.order1(low, t, h)
-		return den, d.solve(ctx, high, t, h, 2)
+		d.order1(p.low, v)
+		return den, d.solve(ctx, p.high, v, 2)
 	}
-	if err := d.inner(ctx, t, h, 1.0/3); err != nil {
+	if err := d.inner(ctx, v, 1.0/3); err != nil {
 		return nil, err
 	}
-	d.order2(low, t, h, 1.0/3)
-	return den, d.order3(ctx, high, t, h)
+	d.order2(p.low, v, 1.0/3)
+	return den, d.order3(ctx, p.high, v)
 }
 
-// errorNorm is the root mean square of the difference of both orders, measured
-// in tolerances.
-func errorNorm(low, high, before []float32, o Adaptive) float64 {
+// distance is the root mean square of the difference, measured in tolerances.
+func (p pair) distance(before []float32, o Adaptive) float64 {
 	var sum float64
-	for i, l := range low {
+	for i, l := range p.low {
 		size := max(math.Abs(float64(l)), math.Abs(float64(before[i])))
-		e := float64(l-high[i]) / max(o.ATol, o.RTol*size)
+		e := float64(l-p.high[i]) / max(o.ATol, o.RTol*size)
 		sum += e * e
 	}
-	return math.Sqrt(sum / float64(len(low)))
+	return math.Sqrt(sum / float64(len(p.low)))
 }
 
 // controller sets the step size from the errors of the last three steps.

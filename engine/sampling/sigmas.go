@@ -39,9 +39,12 @@ func Polyexponential(steps int, sigmaMin, sigmaMax, rho float64) []float32 {
 	return sigmas
 }
 
-// Laplace follows the quantiles of a Laplace distribution of log sigma (Hang and
-// Gu 2024), clamped to the given range. It does not end in 0.
-func Laplace(steps int, sigmaMin, sigmaMax, mu, beta float64) []float32 {
+// Laplace is a Laplace distribution of log sigma (Hang and Gu 2024) with
+// location Mu and scale Beta, cut to a range of sigma.
+type Laplace struct{ SigmaMin, SigmaMax, Mu, Beta float64 }
+
+// Schedule follows the distribution's quantiles. It does not end in 0.
+func (l Laplace) Schedule(steps int) []float32 {
 	sigmas := linspace(0, 1, steps)
 	for i, x := range sigmas {
 		d := 0.5 - float64(x)
@@ -52,7 +55,7 @@ func Laplace(steps int, sigmaMin, sigmaMax, mu, beta float64) []float32 {
 		case d == 0:
 			v = 0
 		}
-		sigmas[i] = float32(min(max(math.Exp(mu-beta*v), sigmaMin), sigmaMax))
+		sigmas[i] = float32(min(max(math.Exp(l.Mu-l.Beta*v), l.SigmaMin), l.SigmaMax))
 	}
 	return sigmas
 }
@@ -171,20 +174,27 @@ const (
 	Sine   Spacing = "sine"
 )
 
-// Extend makes n steps of every step that starts at a level in [end, start]; a
-// negative start is no limit.
-func Extend(sigmas []float32, n int, start, end float64, spacing Spacing) []float32 {
+// Extension makes several steps of one.
+type Extension struct {
+	Steps      int     // in the place of one
+	Start, End float64 // only steps that begin at a level in [End, Start]; a negative Start is no limit
+	Spacing    Spacing
+}
+
+// Extend returns the schedule with more levels.
+func (e Extension) Extend(sigmas []float32) []float32 {
+	start := e.Start
 	if start < 0 {
 		start = math.Inf(1)
 	}
 	var out []float32
 	for i, v := range sigmas {
 		out = append(out, v)
-		if i == len(sigmas)-1 || float64(v) > start || float64(v) < end {
+		if i == len(sigmas)-1 || float64(v) > start || float64(v) < e.End {
 			continue
 		}
-		for k := 1; k < n; k++ {
-			w := spacing.at(float64(k) / float64(n))
+		for k := 1; k < e.Steps; k++ {
+			w := e.Spacing.at(float64(k) / float64(e.Steps))
 			out = append(out, float32(float64(v)+w*(float64(sigmas[i+1])-float64(v))))
 		}
 	}

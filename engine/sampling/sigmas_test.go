@@ -197,14 +197,14 @@ func TestSchedulesOfNothing(t *testing.T) {
 		Karras(n, .1, 10, 7)
 		Exponential(n, .1, 10)
 		Polyexponential(n, .1, 10, 1)
-		Laplace(n, .1, 10, 0, .5)
+		Laplace{.1, 10, 0, .5}.Schedule(n)
 		VP(n, 19.9, .1, .001)
 		Beta(m, max(n, 0), .6, .6)
 		SDTurbo(m, n, 2)
 		if got := AlignYourSteps("SD1", n, 1); got != nil {
 			t.Errorf("%d aligned steps: %v", n, got)
 		}
-		if got := Extend(nil, n, 1, 0, Linear); len(got) != 0 {
+		if got := (Extension{n, 1, 0, Linear}).Extend(nil); len(got) != 0 {
 			t.Errorf("nothing extended: %v", got)
 		}
 	}
@@ -267,7 +267,7 @@ func runNode(class string, m *Model, in nodeInputs) ([][]float32, error) {
 	case "PolyexponentialScheduler":
 		return one(Polyexponential(in.Steps, in.SigmaMin, in.SigmaMax, in.Rho))
 	case "LaplaceScheduler":
-		return one(Laplace(in.Steps, in.SigmaMin, in.SigmaMax, in.Mu, in.Beta))
+		return one(Laplace{in.SigmaMin, in.SigmaMax, in.Mu, in.Beta}.Schedule(in.Steps))
 	case "VPScheduler":
 		return one(VP(in.Steps, in.BetaD, in.BetaMin, in.Eps))
 	case "AlignYourStepsScheduler":
@@ -281,7 +281,7 @@ func runNode(class string, m *Model, in nodeInputs) ([][]float32, error) {
 	case "FlipSigmas":
 		return one(Flip(in.Sigmas))
 	case "ExtendIntermediateSigmas":
-		return one(Extend(in.Sigmas, in.Steps, in.Start, in.End, Spacing(in.Spacing)))
+		return one(Extension{in.Steps, in.Start, in.End, Spacing(in.Spacing)}.Extend(in.Sigmas))
 	}
 	return nil, fmt.Errorf("no such node: %s", class)
 }
