@@ -171,6 +171,22 @@ func testVAE(t *testing.T, g *golden, vae *VAE, tolerance float64) {
 				t.Fatal(err)
 			}
 			compare(t, v.Key, im.Tensor, g.tensor(t, "vae", v.Key+".image"), tolerance)
+		case "decode tiled":
+			im, err := vae.DecodeTiled(t.Context(), g.tensor(t, "vae", v.Key+".z"), Tiles{v.Tile, v.Overlap})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := tensor.New(1, 3, im.Dim(2), 3)
+			for i, y := range []int{0, 64, 128} {
+				copy(rows.Data[i*im.Dim(2)*3:], im.Data[y*im.Dim(2)*3:][:im.Dim(2)*3])
+			}
+			compare(t, v.Key, rows, g.tensor(t, "vae", v.Key+".image_rows_0_64_128"), tolerance)
+		case "encode tiled":
+			z, err := vae.EncodeTiled(t.Context(), readPNG(t, filepath.Join(g.dir, v.PNG)), Tiles{v.Tile, v.Overlap})
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, v.Key, z, g.tensor(t, "vae", v.Key+".latent"), tolerance)
 		case "encode":
 			z, err := vae.Encode(t.Context(), readPNG(t, filepath.Join(g.dir, v.PNG)))
 			if err != nil {

@@ -55,7 +55,6 @@ type pool struct {
 type entry struct {
 	ready   chan struct{} // closed when session or err is set
 	session *ort.Session
-	located *weights.Located
 	err     error
 	bytes   int64
 	users   int
@@ -156,14 +155,9 @@ func (p *pool) shrink(limit int64) {
 		if total <= limit || oldest == "" {
 			return
 		}
-		p.entries[oldest].close()
+		p.entries[oldest].session.Close()
 		delete(p.entries, oldest)
 	}
-}
-
-func (e *entry) close() {
-	e.session.Close()
-	e.located.Close()
 }
 
 // load finds the component's weights, completes its graph and makes the
@@ -179,12 +173,13 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 	}
 	model := c.model(located)
 	o := p.runtime.options
+	// Once mapped, the weights need no name in the file system any more.
+	defer located.Close()
 	session, err := env.NewSession(model, ort.Options{Name: c.name, Device: o.Device, Threads: o.Threads, Profile: o.Profile})
 	if err != nil {
-		located.Close()
 		return err
 	}
-	e.session, e.located, e.bytes = session, located, c.weightBytes()
+	e.session, e.bytes = session, c.weightBytes()
 	return nil
 }
 

@@ -55,21 +55,35 @@ func (v *VAE) Decode(ctx context.Context, samples *tensor.Tensor) (Image, error)
 	}
 	var pictures []*tensor.Tensor
 	for i := range samples.Dim(0) {
-		out, err := v.runtime.pool.run(ctx, v.decoder, map[string]*tensor.Tensor{"z": samples.Index(i)})
+		y, err := v.decode(ctx, samples.Index(i))
 		if err != nil {
 			return Image{}, err
-		}
-		y, err := out["image"].ChannelsLast()
-		if err != nil {
-			return Image{}, err
-		}
-		for i, p := range y.Data {
-			y.Data[i] = min(max((p+1)/2, 0), 1)
 		}
 		pictures = append(pictures, y)
 	}
 	all, err := tensor.Stack(pictures...)
-	return Image{all}, err
+	if err != nil {
+		return Image{}, err
+	}
+	return picture(all)
+}
+
+// decode runs the decoder: [1, 3, height, width] in about [-1, 1].
+func (v *VAE) decode(ctx context.Context, z *tensor.Tensor) (*tensor.Tensor, error) {
+	out, err := v.runtime.pool.run(ctx, v.decoder, map[string]*tensor.Tensor{"z": z})
+	return out["image"], err
+}
+
+// picture maps the decoder's range to [0, 1], channels last.
+func picture(y *tensor.Tensor) (Image, error) {
+	im, err := y.ChannelsLast()
+	if err != nil {
+		return Image{}, err
+	}
+	for i, p := range im.Data {
+		im.Data[i] = min(max((p+1)/2, 0), 1)
+	}
+	return Image{im}, nil
 }
 
 // Encode turns pictures into latents, the mean of the encoder's distribution,
@@ -77,22 +91,39 @@ func (v *VAE) Decode(ctx context.Context, samples *tensor.Tensor) (Image, error)
 // multiples of 8 loses the rest evenly at both ends; channels beyond the third
 // are ignored.
 func (v *VAE) Encode(ctx context.Context, im Image) (*tensor.Tensor, error) {
-	if v.encoder == nil {
-		return nil, fmt.Errorf("encode picture: %s holds no VAE encoder", v.File())
-	}
-	if im.Dim(1) < v.scale || im.Dim(2) < v.scale {
-		return nil, fmt.Errorf("encode picture: %dx%d is smaller than one latent pixel (%dx%d)", im.Dim(2), im.Dim(1), v.scale, v.scale)
+	if err := v.checkEncode(im); err != nil {
+		return nil, err
 	}
 	var latents []*tensor.Tensor
 	for i := range im.Dim(0) {
-		x := v.encoderInput(im.Index(i))
-		out, err := v.runtime.pool.run(ctx, v.encoder, map[string]*tensor.Tensor{"image": x})
+		z, err := v.encode(ctx, v.encoderInput(im.Index(i)))
 		if err != nil {
 			return nil, err
 		}
-		latents = append(latents, means(out["moments"], v.channels))
+		latents = append(latents, z)
 	}
 	return tensor.Stack(latents...)
+}
+
+func (v *VAE) checkEncode(im Image) error {
+	switch {
+	case v.encoder == nil:
+		return fmt.Errorf("encode picture: %s holds no VAE encoder", v.File())
+	case im.Tensor == nil || len(im.Shape) != 4:
+		return fmt.Errorf("encode picture: no picture")
+	case im.Dim(1) < v.scale || im.Dim(2) < v.scale:
+		return fmt.Errorf("encode picture: %dx%d is smaller than one latent pixel (%dx%d)", im.Dim(2), im.Dim(1), v.scale, v.scale)
+	}
+	return nil
+}
+
+// encode runs the encoder over [1, 3, height, width] and returns the means.
+func (v *VAE) encode(ctx context.Context, x *tensor.Tensor) (*tensor.Tensor, error) {
+	out, err := v.runtime.pool.run(ctx, v.encoder, map[string]*tensor.Tensor{"image": x})
+	if err != nil {
+		return nil, err
+	}
+	return means(out["moments"], v.channels), nil
 }
 
 // encoderInput crops one picture [1, h, w, c] to whole latent pixels and maps
