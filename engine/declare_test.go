@@ -67,6 +67,7 @@ func TestDeclarationMistakes(t *testing.T) {
 		E int     `in:"e,maybe"`
 		F float64 ``
 		G int     `in:"g" ui:"lazy"`
+		H int     `in:"h" range:"1,5"`
 	}
 	type out struct {
 		X fakeModel `out:"X"`
@@ -80,7 +81,7 @@ func TestDeclarationMistakes(t *testing.T) {
 	for _, want := range []string{
 		"engine.fakeImage is both IMAGE and MASK", "Bad: A: int32 is not a kind of value", "Bad: B: tag range: 9 is above 1",
 		"Bad: C: tag range: STRING has no range", `Bad: D: tag ui: "shiny" is not one of`, `Bad: E: tag in: "maybe" is not optional`,
-		"Bad: F: has no tag in", `Bad: input "g" is lazy`, `Bad: input "b" is declared twice`, "Bad: result X: engine.fakeModel is not",
+		"Bad: F: has no tag in", "Bad: H: default 0 is outside of 1 to 5", `Bad: input "g" is lazy`, `Bad: input "b" is declared twice`, "Bad: result X: engine.fakeModel is not",
 		`Bad: result Y: has no tag out`, "Bad: declared twice", "Odd: inputs want a struct, not int", `Odd: the validator names "nosuch"`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -73,6 +73,9 @@ func (f *fields) add(c *Catalog, sf reflect.StructField, value reflect.Value) er
 	in.Optional = flags == "optional"
 	in.linkOnly = s.linkOnly()
 	in.Default = defaultOf(in, s, value)
+	if err == nil {
+		err = in.checkDefault()
+	}
 	f.inputs = append(f.inputs, in)
 	f.fields = append(f.fields, field{index: i, slot: s})
 	return err
@@ -185,6 +188,16 @@ func defaultOf(in Input, s slot, value reflect.Value) any {
 		if value.String() != "" || word == "default" {
 			return value.String()
 		}
+	}
+	return nil
+}
+
+// checkDefault refuses a default that the input itself would not take, such
+// as a zero that was left where the range begins at 1.
+func (in *Input) checkDefault() error {
+	n, ok := in.Default.(Number)
+	if ok && (in.Min.IsSet() && n.Compare(in.Min) < 0 || in.Max.IsSet() && n.Compare(in.Max) > 0) {
+		return fmt.Errorf("default %s is outside of %s to %s", n, in.Min, in.Max)
 	}
 	return nil
 }
