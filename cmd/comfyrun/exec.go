@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/diffusion"
+	"github.com/comfyrun/comfyrun/engine/models/demo"
+	"github.com/comfyrun/comfyrun/engine/weights"
+	"github.com/comfyrun/comfyrun/nodes"
+)
+
+// execFlags are the flags of exec.
+type execFlags struct {
+	models        modelFlags
+	rows          rowFlags
+	out, input    string
+	device        string
+	threads       int
+	noWeightCache bool
+	json, resume  bool
+}
+
+const execHelp = `Exec runs workflows in ComfyUI's API format to the end, without a server. The pictures go to the output folder, each with
+a receipt of how it was made; their paths are printed. A workflow of - is read from the standard input.
+
+Each workflow runs once, or once per row of --batch and per product of the --sweep values. NODE in NODE.INPUT is a node's
+id, its title, or its class when that occurs once. The output folder's manifest.jsonl ties rows to inputs and outputs.
+
+--batch takes a CSV file whose first line names inputs as --set does (an empty cell leaves the input as it is), or a JSONL
+file with an object per line. --shard 2/8 does the second of every eight runs, so that eight machines do all of them.
+--resume passes over runs that the manifest has and whose files are there, unchanged.
+
+With --json the standard output is one JSON object per event; the last one of each run is its "result".`
+
+func execCommand() *cobra.Command {
+	var flags execFlags
+	cmd := &cobra.Command{
+		Use:     "exec WORKFLOW…",
+		Short:   "Run workflows to the end",
+		Long:    execHelp,
+		Example: "  comfyrun exec default.json --set Prompt.text=\"a blue house at night\" --sweep KSampler.cfg=4,5,6",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			flags.rows.seeded = cmd.Flags().Changed("seed")
+			return flags.run(cmd, args)
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+func (f *execFlags) add(cmd *cobra.Command) {
+	f.models.add(cmd)
+	addLibraryFlag(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.out, "out", "output", "folder for pictures, receipts and manifest.jsonl")
+	flags.StringVar(&f.input, "input", "", "folder of the pictures that workflows load (default home's input)")
+	flags.StringVar(&f.device, "device", "cpu", "where to run: cpu")
+	flags.IntVar(&f.threads, "threads", 0, "threads to compute with (default one per physical core)")
+	flags.BoolVar(&f.noWeightCache, "no-weight-cache", false, "keep converted weights in memory only")
+	flags.BoolVar(&f.json, "json", false, "print one JSON object per event")
+	flags.BoolVar(&f.resume, "resume", false, "pass over runs whose result stands")
+	flags.StringArrayVar(&f.rows.sets, "set", nil, "NODE.INPUT=VALUE for every run; may be repeated")
+	flags.StringArrayVar(&f.rows.sweeps, "sweep", nil, "NODE.INPUT=VALUE,VALUE,…: a run for each; may be repeated, for products")
+	flags.StringVar(&f.rows.batch, "batch", "", "FILE.csv or FILE.jsonl: a run per row")
+	flags.StringVar(&f.rows.shard, "shard", "", "INDEX/OF: only this part of the runs, such as 2/8")
+	flags.Uint64Var(&f.rows.seed, "seed", 0, "seed for every node that has a literal one")
+}
+
+func (f *execFlags) run(cmd *cobra.Command, args []string) error {
+	jobs, err := f.jobs(cmd, args)
+	if err != nil {
+		return err
+	}
+	s, err := f.open(cmd, jobs)
+	if err != nil {
+		return err
+	}
+	err = s.run(cmd.Context(), jobs)
+	return errors.Join(err, s.close())
+}
+
+// jobs reads everything that the command line names and checks what can be checked without node types.
+func (f *execFlags) jobs(cmd *cobra.Command, args []string) ([]*job, error) {
+	part, err := parseShard(f.rows.shard)
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	if f.threads < 0 {
+		return nil, usagef("read --threads: %d is below 0", f.threads)
+	}
+	rows, err := f.rows.rows()
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	sources, err := readSources(args, cmd.InOrStdin())
+	if err != nil {
+		return nil, err
+	}
+	return makeJobs(sources, rows, part), nil
+}
+
+// resultBytes bounds the node results that are kept from run to run.
+const resultBytes = 1 << 30
+
+// open puts together what the runs need. ONNX Runtime and the models are opened by the nodes that use them.
+func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
+	home, err := homeOf(cmd)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{flags: f}
+	if s.dirs, err = f.dirs(home); err != nil {
+		return nil, err
+	}
+	s.reporters = f.reporters(cmd, s.dirs)
+	if s.folders, err = f.models.folders(home); err != nil {
+		return nil, err
+	}
+	if usesDemo(jobs, &f.rows) {
+		if err := ensureDemo(cmd.Context(), home, s.folders); err != nil {
+			return nil, err
+		}
+	}
+	cache := &weights.Cache{}
+	if !f.noWeightCache {
+		cache.Dir = home.Weights()
+		s.digests.Dir = filepath.Join(home.Weights(), "digests")
+	}
+	s.diffusion, err = diffusion.Open(diffusion.Options{
+		Library: func() (string, error) { return libraryOf(cmd) },
+		Device:  f.device, Threads: f.threads, Cache: cache, Embedding: nodes.EmbeddingFinder(s.folders),
+	})
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	s.version = s.diffusion.Version
+	s.catalog, err = nodes.Catalog(&nodes.Runtime{Diffusion: s.diffusion, Models: s.folders, Dirs: s.dirs})
+	if err != nil {
+		return nil, err
+	}
+	s.runner = &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}
+	s.manifest, err = openManifest(s.dirs.Output)
+	return s, err
+}
+
+// usesDemo says whether a run names the demo model, which then must be unpacked.
+func usesDemo(jobs []*job, flags *rowFlags) bool {
+	for _, j := range jobs {
+		g, err := j.graph(flags)
+		if err != nil {
+			return false // the checks before the first run tell
+		}
+		for _, use := range modelUses(g) {
+			if use.folder == demo.Folder && use.name == demo.Name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (f *execFlags) dirs(home Home) (nodes.Dirs, error) {
+	dirs := nodes.Dirs{Input: f.input, Output: f.out, Temp: home.Temp()}
+	if dirs.Input == "" {
+		dirs.Input = home.Input()
+	} else if _, err := os.ReadDir(dirs.Input); err != nil {
+		return dirs, usagef("read --input: %w", err)
+	}
+	if err := os.MkdirAll(dirs.Output, 0o755); err != nil {
+		return dirs, fmt.Errorf("make output folder: %w", err)
+	}
+	return dirs, nil
+}
+
+func (f *execFlags) reporters(cmd *cobra.Command, dirs nodes.Dirs) reporters {
+	people := progressOn(cmd.ErrOrStderr())
+	if f.json {
+		return reporters{jsonEvents{cmd.OutOrStdout(), dirs}, people}
+	}
+	return reporters{people, pathLines{cmd.OutOrStdout()}}
+}
+
+// engineVersion is the program's version for receipts: the linker's, or the commit that the tool chain noted.
+func engineVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "devel" {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				return version + "+" + setting.Value
+			}
+		}
+	}
+	return version
+}
+
+// interrupted says whether the run ended because the command was told to stop.
+func interrupted(ctx context.Context) bool { return ctx.Err() != nil }
