@@ -236,6 +236,10 @@ func straight(img image.Image, x, y int) color.NRGBA {
 	switch img := img.(type) {
 	case *image.NRGBA:
 		return img.NRGBAAt(x, y)
+	case *image.RGBA:
+		if c := img.RGBAAt(x, y); c.A == 255 {
+			return color.NRGBA(c)
+		}
 	case *image.NRGBA64:
 		c := img.NRGBA64At(x, y)
 		return color.NRGBA{R: uint8(c.R >> 8), G: uint8(c.G >> 8), B: uint8(c.B >> 8), A: uint8(c.A >> 8)}
