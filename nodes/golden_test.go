@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"image"
 	"image/png"
@@ -36,9 +37,11 @@ type difference struct{ Max, Mean float64 }
 
 const goldenDir = "testdata/golden"
 
-// fullSize is the case with real widths, which takes minutes and 2.1 GB: it is
-// among the slow tests.
+// fullSize is the case with real widths, among the slow tests.
 const fullSize = "sd15-full"
+
+// update has TestGolden write docs/parity.md.
+var update = flag.Bool("update", false, "write docs/parity.md with the measured differences")
 
 func goldenCases(t *testing.T) []goldenCase {
 	t.Helper()
@@ -53,14 +56,21 @@ func goldenCases(t *testing.T) []goldenCase {
 	return list.Cases
 }
 
-// TestGolden runs every workflow of the tiny checkpoints and compares the
-// pictures with ComfyUI's.
+// TestGolden runs every workflow and compares the pictures with ComfyUI's.
 func TestGolden(t *testing.T) {
+	var rows []parityRow
 	for _, c := range goldenCases(t) {
-		if c.Name == fullSize {
+		if c.Name == fullSize && !withFullSize {
 			continue
 		}
-		t.Run(c.Name, func(t *testing.T) { runGolden(t, c) })
+		t.Run(c.Name, func(t *testing.T) {
+			d := runGolden(t, c)
+			t.Logf("%.0f levels, mean %.5f", d.Max, d.Mean)
+			rows = append(rows, parityRow{c, d})
+		})
+	}
+	if *update && !t.Failed() {
+		writeParity(t, rows)
 	}
 }
 

@@ -18,6 +18,10 @@ func addLatents(c *engine.Catalog) {
 		Title("VAE Decode").Doc("Turns a latent into a picture.")
 	engine.Add(c, "VAEEncode", "latent", vaeEncode{}, encodeImage).Device().
 		Title("VAE Encode").Doc("Turns a picture into a latent.")
+	engine.Add(c, "VAEDecodeTiled", "_for_testing", vaeDecodeTiled{TileSize: 512, Overlap: 64, TemporalSize: 64, TemporalOverlap: 8}, decodeTiled).Device().
+		Title("VAE Decode (Tiled)").Doc("Turns a latent into a picture in tiles, with less memory.")
+	engine.Add(c, "VAEEncodeTiled", "_for_testing", vaeEncodeTiled{TileSize: 512, Overlap: 64, TemporalSize: 64, TemporalOverlap: 8}, encodeTiled).Device().
+		Title("VAE Encode (Tiled)").Doc("Turns a picture into a latent in tiles, with less memory.")
 	engine.Add(c, "LatentUpscale", "latent", latentUpscale{Method: tensor.NearestExact, Width: 512, Height: 512, Crop: "disabled"}, upscaleLatent).
 		Title("Upscale Latent").Doc("Resizes a latent to a picture size.")
 	engine.Add(c, "LatentUpscaleBy", "latent", latentUpscaleBy{Method: tensor.NearestExact, Scale: 1.5}, upscaleLatentBy).
@@ -62,6 +66,41 @@ func encodeImage(ctx context.Context, in vaeEncode) (diffusion.Latent, error) {
 		return diffusion.Latent{}, errNoVAE
 	}
 	samples, err := in.VAE.Encode(ctx, in.Pixels)
+	return diffusion.Latent{Samples: samples}, err
+}
+
+// vaeDecodeTiled has the temporal inputs of video models, which pictures do not
+// use.
+type vaeDecodeTiled struct {
+	Samples         diffusion.Latent `in:"samples"`
+	VAE             *diffusion.VAE   `in:"vae"`
+	TileSize        int              `in:"tile_size" range:"64,4096,32"`
+	Overlap         int              `in:"overlap" range:"0,4096,32"`
+	TemporalSize    int              `in:"temporal_size" range:"8,4096,4" doc:"Only for video models: frames decoded at once."`
+	TemporalOverlap int              `in:"temporal_overlap" range:"4,4096,4" doc:"Only for video models: frames shared by neighbours."`
+}
+
+func decodeTiled(ctx context.Context, in vaeDecodeTiled) (diffusion.Image, error) {
+	if in.VAE == nil {
+		return diffusion.Image{}, errNoVAE
+	}
+	return in.VAE.DecodeTiled(ctx, in.Samples.Samples, diffusion.Tiles{Size: in.TileSize, Overlap: in.Overlap})
+}
+
+type vaeEncodeTiled struct {
+	Pixels          diffusion.Image `in:"pixels"`
+	VAE             *diffusion.VAE  `in:"vae"`
+	TileSize        int             `in:"tile_size" range:"64,4096,64"`
+	Overlap         int             `in:"overlap" range:"0,4096,32"`
+	TemporalSize    int             `in:"temporal_size" range:"8,4096,4" doc:"Only for video models: frames encoded at once."`
+	TemporalOverlap int             `in:"temporal_overlap" range:"4,4096,4" doc:"Only for video models: frames shared by neighbours."`
+}
+
+func encodeTiled(ctx context.Context, in vaeEncodeTiled) (diffusion.Latent, error) {
+	if in.VAE == nil {
+		return diffusion.Latent{}, errNoVAE
+	}
+	samples, err := in.VAE.EncodeTiled(ctx, in.Pixels, diffusion.Tiles{Size: in.TileSize, Overlap: in.Overlap})
 	return diffusion.Latent{Samples: samples}, err
 }
 

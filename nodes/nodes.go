@@ -46,7 +46,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 	files := func(folder string) func() []string {
 		return func() []string { return r.Models.Names(folder) }
 	}
-	c := engine.NewCatalog(
+	kinds := append(pictureKinds(r.Dirs),
 		engine.Socket[*diffusion.Model]("MODEL"),
 		engine.Socket[*diffusion.CLIP]("CLIP"),
 		engine.Socket[*diffusion.VAE]("VAE"),
@@ -68,9 +68,11 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 		engine.Combo[deviceName](engine.Choices("default", "cpu")),
 		engine.Combo[seedBehavior](engine.Choices("random", "fixed")),
 	)
+	c := engine.NewCatalog(kinds...)
 	r.addLoaders(c)
 	addConditioning(c)
 	addLatents(c)
 	addSampling(c)
+	addPictures(c, r.Dirs)
 	return c, c.Err()
 }

@@ -112,7 +112,7 @@ func (m *Model) denoise(ctx context.Context, j Job, s start) (*tensor.Tensor, er
 	if err != nil {
 		return nil, err
 	}
-	return m.schedule.InverseNoiseScaling(s.sigmas[len(s.sigmas)-1], x), nil
+	return m.schedule.InverseNoiseScaling(sampling.FinalSigma(j.Plan.Sampler, s.sigmas), x), nil
 }
 
 // masked keeps what the latent's noise mask does not mark.
