@@ -27,6 +27,23 @@ type session struct {
 	runner    *engine.Runner
 	manifest  *manifest
 	reporters reporters
+	sums      map[string]string // of model files that runs used before, by path
+}
+
+// modelSum returns the sha256 of a model file. It is taken once per command: the sessions hold the weights as they were.
+func (s *session) modelSum(ctx context.Context, path string) (string, error) {
+	if sum, ok := s.sums[path]; ok {
+		return sum, nil
+	}
+	sum, err := s.digests.Digest(ctx, path)
+	if err != nil {
+		return "", err
+	}
+	if s.sums == nil {
+		s.sums = map[string]string{}
+	}
+	s.sums[path] = sum
+	return sum, nil
 }
 
 func (s *session) close() error {

@@ -127,7 +127,7 @@ func (r *receipt) readModels(ctx context.Context, s *session, g *workflows.Graph
 		if err != nil {
 			return err
 		}
-		sum, err := s.digests.Digest(ctx, path)
+		sum, err := s.modelSum(ctx, path)
 		if err != nil {
 			return err
 		}
