@@ -56,8 +56,8 @@ func ordered(t *testing.T, p *Plan) {
 	for i, s := range p.Steps {
 		at[s] = i
 	}
-	for _, target := range p.Targets {
-		target.ancestors(func(s *Step) {
+	for i, target := range p.Targets {
+		target.ancestors(-i-1, func(s *Step) {
 			s.links(func(src *Source) {
 				if at[src.From] >= at[s] {
 					t.Errorf("%s comes before %s, which it reads", s.ID, src.From.ID)

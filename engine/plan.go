@@ -3,7 +3,9 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/comfyrun/comfyrun/workflows"
@@ -111,6 +113,30 @@ func (p *Plan) withUnknown(unknown []*NodeError) *InvalidError {
 	return err
 }
 
+// String is the plan as text, a step a line in the order of the plan: id,
+// class, the beginning of the key, and its inputs. What runs without being
+// asked for has no mark, targets have a star.
+func (p *Plan) String() string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		mark := " "
+		if s.target && s.valid {
+			mark = "*"
+		}
+		fmt.Fprintf(&b, "%s %s %s %.8s", mark, s.ID, s.Type.Class, s.Key)
+		for _, src := range slices.Concat(s.Inputs, s.Rest) {
+			switch {
+			case src.From != nil:
+				fmt.Fprintf(&b, " %s=@%s.%d", src.Name, src.From.ID, src.Slot)
+			case src.Values != nil:
+				fmt.Fprintf(&b, " %s=%v", src.Name, src.Values[0])
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
 // encode is the graph as nodes see it that write it into their files.
 func (p *Plan) encode() Prompt {
 	var b bytes.Buffer
@@ -149,9 +175,13 @@ func (p *Plan) addSteps() []*NodeError {
 // wanted is the output nodes that are asked for, in the graph's order.
 func (p *Plan) wanted(targets []string) []*Step {
 	var out []*Step
+	asked := make(map[string]bool, len(targets))
+	for _, id := range targets {
+		asked[id] = true
+	}
 	for _, n := range p.Graph.Nodes() {
 		s := p.byID[n.ID]
-		if s.Type.IsOutput && (targets == nil || slices.Contains(targets, s.ID)) {
+		if s.Type.IsOutput && (targets == nil || asked[s.ID]) {
 			s.target = true
 			out = append(out, s)
 		}
@@ -183,8 +213,8 @@ func (p *Plan) settle(wanted []*Step, faults map[*Step][]*NodeError) error {
 // blame lists the mistakes in the graph's order, each with the outputs that
 // depend on it.
 func (p *Plan) blame(failed []*Step, faults map[*Step][]*NodeError) []*NodeError {
-	for _, s := range failed {
-		s.ancestors(func(a *Step) {
+	for i, s := range failed {
+		s.ancestors(i+1, func(a *Step) {
 			for _, e := range faults[a] {
 				e.Outputs = append(e.Outputs, s.ID)
 			}
@@ -197,16 +227,17 @@ func (p *Plan) blame(failed []*Step, faults map[*Step][]*NodeError) []*NodeError
 	return out
 }
 
-// ancestors visits a step and everything it reads, each once.
-func (s *Step) ancestors(visit func(*Step)) {
-	seen := map[*Step]bool{s: true}
+// ancestors visits a step and everything it reads, each once. mark must be
+// new to the plan.
+func (s *Step) ancestors(mark int, visit func(*Step)) {
+	s.order.mark = mark
 	for todo := []*Step{s}; len(todo) > 0; {
 		at := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		visit(at)
 		at.links(func(src *Source) {
-			if !seen[src.From] {
-				seen[src.From] = true
+			if src.From.order.mark != mark {
+				src.From.order.mark = mark
 				todo = append(todo, src.From)
 			}
 		})

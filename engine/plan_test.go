@@ -200,6 +200,18 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestPlanPrints(t *testing.T) {
+	p, err := NewPlan(brief(t, "3 Show value=@2.0", "2 Mid image=@1.0", "1 Src v=3.0"), newToys(t).Catalog, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(id string) string { s, _ := p.Step(id); return s.Key.String()[:8] }
+	want := fmt.Sprintf("  1 Src %s v=3\n  2 Mid %s image=@1.0\n* 3 Show %s value=@2.0\n", key("1"), key("2"), key("3"))
+	if diff := cmp.Diff(want, p.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestLongChain would overflow the stack of a recursive checker, and take
 // very long with a quadratic one.
 func TestLongChain(t *testing.T) {
@@ -216,8 +228,17 @@ func TestLongChain(t *testing.T) {
 	if got := len(tr.ui("end")); got != n || tr.plan.Steps[0].ID != "0" {
 		t.Errorf("the end shows %d letters", got)
 	}
-	lines[len(lines)-1] = fmt.Sprintf("0 Mid image=@%d.0", n-1)
+	lines[len(lines)-1] = "0 Src v=11"
+	for i := range n {
+		lines = append(lines, fmt.Sprintf("out%d Show value=@%d.0", i, i))
+	}
 	_, err := NewPlan(brief(t, lines...), ty.Catalog, PlanOptions{})
+	if e, ok := errors.AsType[*InvalidError](err); !ok || len(e.Errors) != 1 || len(e.Errors[0].Outputs) != n+1 {
+		t.Errorf("one mistake above %d outputs: %v", n, err)
+	}
+	lines = lines[:n+1]
+	lines[n] = fmt.Sprintf("0 Mid image=@%d.0", n-1)
+	_, err = NewPlan(brief(t, lines...), ty.Catalog, PlanOptions{})
 	if e, ok := errors.AsType[*InvalidError](err); !ok || len(e.Errors) != n || e.Errors[0].Kind != DependencyCycle {
 		t.Errorf("a cycle of %d nodes: %v", n, err)
 	}

@@ -435,6 +435,52 @@ func TestDeviceIsSharedByRuns(t *testing.T) {
 	}
 }
 
+func TestOnePlanInManyRuns(t *testing.T) {
+	ty, r := newToys(t), &Runner{Cache: &Cache{MaxBytes: 3000}, Parallel: 3}
+	p, err := NewPlan(brief(t, append(chain, "4 Exp image=@2.0 n=3", "5 Show value=@4.0", "6 MkList a=3", "7 Mixed n=@6.0", "8 Show value=@7.0")...),
+		ty.Catalog, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan *trace)
+	for range 8 {
+		go func() { done <- runPlan(context.Background(), t, r, p) }()
+	}
+	for range 8 {
+		(<-done).ok().shows("3", "x:3m").shows("5", "3mmmm").shows("8", "plain0 1 plain2")
+	}
+}
+
+// TestResultsAreLetGo: without a cache nothing stays that nobody will read.
+func TestResultsAreLetGo(t *testing.T) {
+	ty := newToys(t)
+	p, err := NewPlan(brief(t, append(chain, "4 Exp image=@2.0 n=3", "5 Show value=@4.0", "6 Lazy a=@4.0 b=@1.0", "7 Show value=@6.0",
+		"8 Mid image=@1.0", "9 Show value=@8.0")...), ty.Catalog, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runner := &Runner{Parallel: 1}
+	r := newRun(runner, p, RunOptions{})
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	r.stop = cancel
+	r.loop(ctx)
+	if r.failure != nil {
+		t.Fatal(r.failure)
+	}
+	for _, task := range r.tasks {
+		if task.out != nil && !task.step.target {
+			t.Errorf("the results of node %s are still held", task.step.ID)
+		}
+	}
+	if len(r.results) != len(p.Targets) {
+		t.Errorf("%d results are held, want those of %d targets", len(r.results), len(p.Targets))
+	}
+	if ty.count("Src") != 1 {
+		t.Errorf("Src ran %d times", ty.count("Src"))
+	}
+}
+
 func TestPromptReachesNodes(t *testing.T) {
 	c := NewCatalog()
 	type in struct {

@@ -9,6 +9,7 @@ type order struct {
 	onStack bool
 	next    int // the link to look at next
 	wanted  bool
+	mark    int // of the last visit by ancestors
 }
 
 type walk struct {
