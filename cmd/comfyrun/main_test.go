@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -9,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/comfyrun/comfyrun/engine/models/demo"
 )
 
 func TestMain(m *testing.M) {
@@ -16,7 +21,8 @@ func TestMain(m *testing.M) {
 }
 
 // The stories in testdata are what a person types at a shell. $COMFYRUN_HOME is an empty home, $LIB the folder that make lib
-// fills, $WORKFLOWS the repository's sample workflows.
+// fills, $WORKFLOWS the repository's sample workflows, $DEMO the demo
+// checkpoint.
 func TestStories(t *testing.T) {
 	top, err := filepath.Abs("../..")
 	if err != nil {
@@ -29,10 +35,13 @@ func TestStories(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("COMFYRUN_HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("LIB", filepath.Join(top, "lib"))
+			env.Setenv("DEMO", filepath.Join(top, "engine", "models", "demo", demo.Name))
 			env.Setenv("WORKFLOWS", filepath.Join(top, "workflows"))
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": expectExit, "nofiles": noFiles},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": expectExit, "nofiles": noFiles, "edit": edit, "checkpoint": checkpoint,
+		},
 	})
 }
 
@@ -65,4 +74,32 @@ func noFiles(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s holds %v, want nothing", dir, found)
 		}
 	}
+}
+
+// edit is the command `edit FROM TO OLD NEW`: it writes the file FROM to TO with the text OLD, which occurs once, replaced.
+func edit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: edit FROM TO OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if n := strings.Count(text, args[2]); n != 1 {
+		ts.Fatalf("%s holds %q %d times, want once", args[0], args[2], n)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Replace(text, args[2], args[3], 1)), 0o644))
+}
+
+// checkpoint is the command `checkpoint FILE TENSOR…`: it writes a sound safetensors file of tensors of one number each.
+func checkpoint(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: checkpoint FILE TENSOR…")
+	}
+	header := map[string]any{}
+	for i, name := range args[1:] {
+		header[name] = map[string]any{"dtype": "F32", "shape": []int{1}, "data_offsets": []int{4 * i, 4*i + 4}}
+	}
+	text, err := json.Marshal(header)
+	ts.Check(err)
+	file := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
+	file = append(append(file, text...), make([]byte, 4*len(args[1:]))...)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), file, 0o644))
 }

@@ -9,7 +9,9 @@ import (
 // commands lists every subcommand, sorted by name.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		execCommand(),
 		modelsCommand(),
+		nodesCommand(),
 		runtimeCommand(),
 	}
 }
