@@ -70,7 +70,7 @@ func (s *session) run(ctx context.Context, jobs []*job) error {
 			return err
 		}
 		if o.Status == statusInterrupted {
-			return fmt.Errorf("%s: %w", j.label(), context.Canceled)
+			return fmt.Errorf("%s: interrupted: %w", j.label(), context.Canceled)
 		}
 		if o.Err != nil {
 			if failed++; first == nil {
