@@ -2,6 +2,7 @@ package diffusion
 
 import (
 	"context"
+	"maps"
 	"math"
 
 	"github.com/comfyrun/comfyrun/engine/sampling"
@@ -99,21 +100,21 @@ type piece struct {
 
 // evaluateBatch runs the network once for pieces of equal size.
 func (g *guidance) evaluateBatch(ctx context.Context, batch []*piece, x *tensor.Tensor, sigma float32) error {
-	crops, texts := make([]*tensor.Tensor, len(batch)), make([]*tensor.Tensor, len(batch))
+	in, err := stacked(batch, func(p *piece) *tensor.Tensor { return p.region.area.crop(x) })
+	if err != nil {
+		return err
+	}
 	tokens := commonTokens(batch)
-	for i, p := range batch {
-		crops[i] = p.region.area.crop(x)
-		texts[i] = repeatText(p.region.text, x.Dim(0), tokens)
+	inputs := map[string]*tensor.Tensor{}
+	for name := range batch[0].region.inputs {
+		inputs[name], err = stacked(batch, func(p *piece) *tensor.Tensor {
+			return repeatInput(p.region.inputs[name], x.Dim(0), tokens)
+		})
+		if err != nil {
+			return err
+		}
 	}
-	in, err := tensor.Stack(crops...)
-	if err != nil {
-		return err
-	}
-	text, err := tensor.Stack(texts...)
-	if err != nil {
-		return err
-	}
-	out, err := g.model.predict(ctx, in, text, sigma)
+	out, err := g.model.predict(ctx, in, inputs, sigma)
 	if err != nil {
 		return err
 	}
@@ -121,6 +122,15 @@ func (g *guidance) evaluateBatch(ctx context.Context, batch []*piece, x *tensor.
 		p.prediction = out.Rows(i*x.Dim(0), (i+1)*x.Dim(0))
 	}
 	return nil
+}
+
+// stacked joins what f gives for each piece.
+func stacked(batch []*piece, f func(*piece) *tensor.Tensor) (*tensor.Tensor, error) {
+	parts := make([]*tensor.Tensor, len(batch))
+	for i, p := range batch {
+		parts[i] = f(p)
+	}
+	return tensor.Stack(parts...)
 }
 
 // maxBatchPixels bounds the latent pixels of one evaluation: two pictures of
@@ -153,8 +163,11 @@ func (r region) joins(group []*piece, images int) bool {
 	if (len(group)+1)*images*r.area.height*r.area.width > maxBatchPixels {
 		return false
 	}
-	have := commonTokens(group)
-	return lcm(have, r.text.Dim(1)) <= 4*min(have, r.text.Dim(1))
+	if !maps.EqualFunc(r.inputs, first.inputs, func(a, b *tensor.Tensor) bool { return a.Dim(-1) == b.Dim(-1) }) {
+		return false
+	}
+	have, own := commonTokens(group), r.tokens()
+	return lcm(have, own) <= 4*min(have, own)
 }
 
 // commonTokens returns the smallest number of tokens that all texts of a batch
@@ -162,7 +175,7 @@ func (r region) joins(group []*piece, images int) bool {
 func commonTokens(batch []*piece) int {
 	n := 1
 	for _, p := range batch {
-		n = lcm(n, p.region.text.Dim(1))
+		n = lcm(n, p.region.tokens())
 	}
 	return n
 }
@@ -175,14 +188,20 @@ func lcm(a, b int) int {
 	return a / g * b
 }
 
-// repeatText returns text [1 or images, n, width] as [images, tokens, width].
-func repeatText(text *tensor.Tensor, images, tokens int) *tensor.Tensor {
-	n, width := text.Dim(1), text.Dim(2)
-	out := tensor.New(images, tokens, width)
+// repeatInput returns an input of the network for a number of images: vectors
+// [1 or images, width] as [images, width], texts [1 or images, n, width] as
+// [images, tokens, width].
+func repeatInput(in *tensor.Tensor, images, tokens int) *tensor.Tensor {
+	width := in.Dim(-1)
+	shape := []int{images, width}
+	if len(in.Shape) == 3 {
+		shape = []int{images, tokens, width}
+	}
+	out := tensor.New(shape...)
 	for b := range images {
-		row := text.Index(b % text.Dim(0)).Data
-		for at := 0; at < tokens; at += n {
-			copy(out.Data[(b*tokens+at)*width:], row)
+		row, item := in.Index(b%in.Dim(0)).Data, out.Index(b).Data
+		for at := 0; at < len(item); at += len(row) {
+			copy(item[at:], row)
 		}
 	}
 	return out

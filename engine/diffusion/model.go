@@ -3,6 +3,7 @@ package diffusion
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/nn"
@@ -175,16 +176,17 @@ func (m *Model) unscaled(x *tensor.Tensor) *tensor.Tensor {
 }
 
 // predict evaluates the network for a batch x at noise level sigma and returns
-// the denoised prediction. text is [batch, tokens, width].
-func (m *Model) predict(ctx context.Context, x, text *tensor.Tensor, sigma float32) (*tensor.Tensor, error) {
-	in := tensor.New(x.Shape...)
+// the denoised prediction. inputs are what the network takes beside picture
+// and timestep, with the batch as first dimension.
+func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (*tensor.Tensor, error) {
+	scaled := tensor.New(x.Shape...)
 	scale := m.schedule.InputScale(sigma)
 	for i, v := range x.Data {
-		in.Data[i] = v * scale
+		scaled.Data[i] = v * scale
 	}
-	out, err := m.runtime.pool.run(ctx, m.unet, map[string]*tensor.Tensor{
-		"x": in, "timesteps": tensor.Full(m.schedule.Timestep(sigma), x.Dim(0)), "context": text,
-	})
+	in := maps.Clone(inputs)
+	in["x"], in["timesteps"] = scaled, tensor.Full(m.schedule.Timestep(sigma), x.Dim(0))
+	out, err := m.runtime.pool.run(ctx, m.unet, in)
 	if err != nil {
 		return nil, err
 	}

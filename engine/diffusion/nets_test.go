@@ -146,7 +146,7 @@ func testUNet(t *testing.T, g *golden, m *Model, tolerance float64) {
 		x := g.tensor(t, "unet", u.Key+".x")
 		out, err := m.runtime.pool.run(t.Context(), m.unet, map[string]*tensor.Tensor{
 			"x": x, "timesteps": g.tensor(t, "unet", u.Key+".t"),
-			"context": repeatText(contextOf(u.Context), x.Dim(0), contextOf(u.Context).Dim(1)),
+			"context": repeatInput(contextOf(u.Context), x.Dim(0), contextOf(u.Context).Dim(1)),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -154,7 +154,8 @@ func testUNet(t *testing.T, g *golden, m *Model, tolerance float64) {
 		compare(t, u.Key, out["out"], g.tensor(t, "unet", u.Key+".out"), tolerance)
 	}
 	for _, a := range g.Apply {
-		den, err := m.predict(t.Context(), g.tensor(t, "unet", a.Key+".x"), g.tensor(t, "unet", "context1"), a.Sigma)
+		den, err := m.predict(t.Context(), g.tensor(t, "unet", a.Key+".x"),
+			map[string]*tensor.Tensor{"context": g.tensor(t, "unet", "context1")}, a.Sigma)
 		if err != nil {
 			t.Fatal(err)
 		}

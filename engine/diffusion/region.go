@@ -10,7 +10,9 @@ import (
 // region is a Cond resolved for one run: sizes in latent pixels, times as noise
 // levels.
 type region struct {
-	text       *tensor.Tensor
+	// inputs of the network beside picture and timestep, such as "context", the
+	// text states [1, tokens, width].
+	inputs     map[string]*tensor.Tensor
 	area       rect
 	hasArea    bool
 	strength   float32
@@ -26,7 +28,7 @@ func regions(c Conditioning, m *sampling.Model, shape tensor.Shape) ([]region, e
 	var out []region
 	for _, e := range c {
 		r := region{
-			text: e.Text, strength: float32(e.Strength), area: rect{height: shape[2], width: shape[3]},
+			inputs: map[string]*tensor.Tensor{"context": e.Text}, strength: float32(e.Strength), area: rect{height: shape[2], width: shape[3]},
 			start: m.PercentToSigma(e.Start), end: m.PercentToSigma(e.End),
 		}
 		if e.Start <= 0 {
@@ -100,6 +102,9 @@ func bounds(masks *tensor.Tensor) rect {
 	return rect{y: y0, x: x0, height: max(8, y1-y0+1), width: max(8, x1-x0+1)}
 }
 
+// tokens returns the length of the region's text.
+func (r region) tokens() int { return r.inputs["context"].Dim(1) }
+
 // applies reports whether the region takes part at a noise level.
 func (r region) applies(sigma float32) bool {
 	s := float64(sigma)
@@ -107,7 +112,7 @@ func (r region) applies(sigma float32) bool {
 }
 
 // withSameArea makes sure that list has an entry for r's area, so that guidance
-// finds both sides everywhere. The new entry takes its text from the smallest
+// finds both sides everywhere. The new entry takes its inputs from the smallest
 // entry of the list that encloses the area.
 func withSameArea(list []region, r region) []region {
 	if !r.hasArea {
@@ -125,7 +130,7 @@ func withSameArea(list []region, r region) []region {
 	if best < 0 || list[best].hasArea && list[best].area == r.area {
 		return list
 	}
-	r.text = list[best].text
+	r.inputs = list[best].inputs
 	return append(list, r)
 }
 
