@@ -66,6 +66,10 @@ func Install(ctx context.Context, dir string, o InstallOptions) (*Installed, err
 	if err != nil {
 		return nil, err
 	}
+	dir, err = filepath.Abs(dir) // npm and pip run in a folder of their own
+	if err != nil {
+		return nil, fmt.Errorf("install library: %w", err)
+	}
 	path := filepath.Join(dir, LibraryName)
 	if sum, err := digest(path); err == nil {
 		for _, p := range plan {

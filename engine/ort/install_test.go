@@ -129,6 +129,16 @@ func TestInstall(t *testing.T) {
 	checkInstalled(t, dir, got, err, "npm", false)
 }
 
+// The client runs in a folder of its own, and must be told the same place all the same.
+func TestInstallIntoRelativeFolder(t *testing.T) {
+	s := newShop(t)
+	top := t.TempDir()
+	t.Chdir(top)
+	s.client(t, "npm", `cp "$here/thing.tgz" "$4/"`)
+	got, err := ort.Install(t.Context(), "lib", s.options())
+	checkInstalled(t, filepath.Join(top, "lib"), got, err, "npm", true)
+}
+
 func TestInstallFallsBackToPip(t *testing.T) {
 	s := newShop(t)
 	dir := t.TempDir()
