@@ -31,7 +31,7 @@ func TestBuildReportsBothSides(t *testing.T) {
 		t.Fatalf("got %v, want a *WeightsError", err)
 	}
 	for _, want := range []string{
-		"toy: 1 weights are missing: b.weight",
+		"toy: 2 weights are missing: b.weight, b.bias",
 		"1 weights are not expected: stray.weight",
 		"1 weights have an unexpected shape: a.bias [9], expected [8]",
 	} {
