@@ -137,7 +137,7 @@ func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
 	}
 	s.diffusion, err = diffusion.Open(diffusion.Options{
 		Library: func() (string, error) { return libraryOf(cmd) },
-		Device:  f.device, Threads: f.threads, Cache: cache, Embedding: nodes.EmbeddingFinder(s.folders),
+		Device:  f.device, Threads: f.threads, Cache: cache, Digests: &s.digests, Embedding: nodes.EmbeddingFinder(s.folders),
 	})
 	if err != nil {
 		return nil, asUsage(err)

@@ -63,8 +63,8 @@ func (c *CLIP) WithLayer(stop int) (*CLIP, error) {
 	return &n, nil
 }
 
-// Digest identifies the encoder by its file and layer.
-func (c *CLIP) Digest() string { return digest(c.tower.key()) }
+// Digest identifies the encoder by the content of its file and its layer.
+func (c *CLIP) Digest() string { return c.tower.digest(c.runtime.options.Digests) }
 
 // File returns the path of the file that the encoder comes from.
 func (c *CLIP) File() string { return c.file.Path }

@@ -42,6 +42,16 @@ func (c *component) key() string {
 	return fmt.Sprintf("%s@%d,%d#%s%s", c.file.Path, c.file.Size, c.stamp, c.name, c.variant)
 }
 
+// digest identifies what the component computes by the content of its file; by
+// the file's place where it cannot be read.
+func (c *component) digest(d *weights.Digests) string {
+	sum, err := d.Digest(context.Background(), c.file.Path)
+	if err != nil {
+		return digest(c.key())
+	}
+	return digest(sum, c.name, c.variant)
+}
+
 // pool keeps sessions for reuse, dropping those unused for longest when their
 // weights exceed the bound.
 type pool struct {

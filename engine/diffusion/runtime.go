@@ -34,6 +34,8 @@ type Options struct {
 	Threads int
 	// Cache holds converted weights; nil keeps them in temporary memory.
 	Cache *weights.Cache
+	// Digests remembers the sha256 of model files; nil takes it anew each time.
+	Digests *weights.Digests
 	// SessionBytes bounds the weights of the sessions kept loaded while unused;
 	// 0 means no bound.
 	SessionBytes int64
@@ -60,6 +62,9 @@ func Open(o Options) (*Runtime, error) {
 	}
 	if o.Cache == nil {
 		o.Cache = &weights.Cache{}
+	}
+	if o.Digests == nil {
+		o.Digests = &weights.Digests{}
 	}
 	r := &Runtime{options: o, tokenizer: sync.OnceValues(tokenizer.NewCLIP)}
 	r.env = sync.OnceValues(r.openLibrary)

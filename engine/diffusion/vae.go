@@ -39,8 +39,8 @@ func (r *Runtime) newVAE(f *weights.File, w nn.Weights) (*VAE, error) {
 	return v, nil
 }
 
-// Digest identifies the autoencoder by its file.
-func (v *VAE) Digest() string { return digest(v.decoder.key()) }
+// Digest identifies the autoencoder by the content of its file.
+func (v *VAE) Digest() string { return v.decoder.digest(v.runtime.options.Digests) }
 
 // File returns the path of the file that the autoencoder comes from.
 func (v *VAE) File() string { return v.decoder.file.Path }
