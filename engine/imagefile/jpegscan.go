@@ -82,7 +82,7 @@ type huffman struct {
 func (d *jpegDecoder) huffmanTables(body []byte) error {
 	for len(body) > 0 {
 		if len(body) < 17 {
-			return errors.New("Huffman table is too short")
+			return errors.New("table of Huffman codes is too short")
 		}
 		class, id, total := body[0]>>4, body[0]&15, 0
 		for _, n := range body[1:17] {
@@ -111,7 +111,7 @@ func newHuffman(counts, values []byte) (huffman, error) {
 			h.largest[length] = -1
 		}
 		if code+n > 1<<length {
-			return huffman{}, errors.New("Huffman codes do not fit")
+			return huffman{}, errors.New("too many Huffman codes for their lengths")
 		}
 		for ; n > 0; n-- {
 			if length <= lookBits {
