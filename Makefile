@@ -57,8 +57,8 @@ fuzz: ## run every fuzz test for FUZZTIME (10s)
 	    echo "== $$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
 
-parity: ## write docs/parity.md anew from the catalogue
-	$(GO) test ./nodes -run '^TestParity$$' -update
+parity: lib ## run every golden workflow, the one of full size too, and write docs/parity.md (minutes, 6 GB of disk)
+	$(GO) test ./nodes -timeout 60m -tags slow -count=1 -run '^TestGolden$$' -update
 
 lint: ## gofmt, vet, staticcheck
 	@files=$$(gofmt -l $(SOURCES)); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
