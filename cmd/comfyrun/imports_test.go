@@ -29,7 +29,8 @@ var policy = []struct{ pkg, imports string }{
 	{"engine/sampling", "engine/tensor"},
 	{"engine/queue", "engine workflows"},
 	{"engine/nn", "engine/onnx engine/tensor"},
-	{"engine/ort", "engine/onnx engine/tensor"},
+	{"engine/ort/winograd", ""},
+	{"engine/ort", "engine/onnx engine/tensor engine/ort/winograd"},
 	{"engine/ort/orttest", "engine/ort"},
 	{"engine/arch", "engine/nn engine/tensor"},
 	{"engine/diffusion", "engine/arch engine/nn engine/onnx engine/ort engine/weights engine/tokenizer engine/sampling engine/tensor"},
@@ -58,7 +59,7 @@ var homes = map[string]string{
 }
 
 // native are the packages that may need cgo, themselves or through an import; all others build with CGO_ENABLED=0.
-var native = []string{"engine/ort", "engine/ort/orttest", "engine/diffusion", "nodes", "cmd/comfyrun"}
+var native = []string{"engine/ort", "engine/ort/orttest", "engine/ort/winograd", "engine/diffusion", "nodes", "cmd/comfyrun"}
 
 // listed is what the tests read of `go list -json`.
 type listed struct {
