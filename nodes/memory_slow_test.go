@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/engine/models/demo"
 	"github.com/comfyrun/comfyrun/workflows"
 )
 
@@ -93,4 +95,13 @@ func peakKiB(t *testing.T) int {
 	}
 	t.Fatal("no VmHWM in /proc/self/status")
 	return 0
+}
+
+// putDemo puts the demo model into dir/models.
+func putDemo(t *testing.T, dir string) {
+	t.Helper()
+	store := models.Store{Dir: dir, Fetchers: map[string]models.Fetcher{"embed": demo.Source{}}}
+	if _, err := store.Ensure(t.Context(), demo.Entry()); err != nil {
+		t.Fatal(err)
+	}
 }
