@@ -5,7 +5,7 @@ import "github.com/comfyrun/comfyrun/engine"
 // pictureKinds are the choice inputs of addPictures.
 func pictureKinds(d Dirs) []engine.Kind {
 	var out []engine.Kind
-	for _, kinds := range [][]engine.Kind{fileKinds(d), scaleKinds(), imageKinds(), maskKinds()} {
+	for _, kinds := range [][]engine.Kind{fileKinds(d), scaleKinds(), imageKinds(), maskKinds(), latentKinds(), latentFileKinds(d)} {
 		out = append(out, kinds...)
 	}
 	return out

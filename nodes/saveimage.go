@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -199,10 +200,16 @@ func (p savePath) counter() (int, error) {
 
 const batchNumber = "%batch_num%"
 
-// write saves picture i of a batch under the next free number. A prefix with
-// %batch_num% does not find its own files, so it overwrites them, as in
-// ComfyUI; any other name is never overwritten.
+// write saves picture i of a batch under the next free number.
 func (p savePath) write(i int, pic imagefile.Picture, o imagefile.PNGOptions) (string, error) {
+	return p.number("%s_%05d_.png", i, func(w io.Writer) error { return imagefile.WritePNG(w, pic, o) })
+}
+
+// number writes a file under the next free number; format makes its name of
+// prefix and number. A prefix with %batch_num%, which stands for i, does not
+// find its own files, so it overwrites them, as in ComfyUI; any other name is
+// never overwritten.
+func (p savePath) number(format string, i int, write func(io.Writer) error) (string, error) {
 	if err := os.MkdirAll(p.folder, 0o777); err != nil {
 		return "", err
 	}
@@ -210,7 +217,7 @@ func (p savePath) write(i int, pic imagefile.Picture, o imagefile.PNGOptions) (s
 	if err != nil {
 		return "", err
 	}
-	temp, err := writeTemp(p.folder, pic, o)
+	temp, err := writeTemp(p.folder, write)
 	if err != nil {
 		return "", err
 	}
@@ -221,7 +228,7 @@ func (p savePath) write(i int, pic imagefile.Picture, o imagefile.PNGOptions) (s
 	}
 	base := strings.ReplaceAll(p.base, batchNumber, strconv.Itoa(i))
 	for ; ; n++ {
-		name := fmt.Sprintf("%s_%05d_.png", base, n)
+		name := fmt.Sprintf(format, base, n)
 		err := place(temp, filepath.Join(p.folder, name), overwrite)
 		if !errors.Is(err, fs.ErrExist) {
 			return name, err
@@ -245,11 +252,11 @@ func place(temp, path string, overwrite bool) error {
 	return os.Rename(temp, path)
 }
 
-// writeTemp writes a picture under a passing name in its folder, through to
-// the disk. Nothing stays when that fails.
-func writeTemp(folder string, pic imagefile.Picture, o imagefile.PNGOptions) (path string, err error) {
+// writeTemp writes a file under a passing name in its folder, through to the
+// disk. Nothing stays when that fails.
+func writeTemp(folder string, write func(io.Writer) error) (path string, err error) {
 	var data bytes.Buffer
-	if err := imagefile.WritePNG(&data, pic, o); err != nil {
+	if err := write(&data); err != nil {
 		return "", err
 	}
 	path = filepath.Join(folder, fmt.Sprintf(".saving-%016x.tmp", rand.Uint64()))
