@@ -50,7 +50,24 @@ func eulerAncestralFlow(s *state, eta, scale float64) step {
 
 // eulerCFG is euler with the slope of the unconditional prediction, so that
 // strong guidance does not leave the data (Chung et al. 2024, CFG++).
-func eulerCFG(s *state) step { return eulerGuided(s, 0, 0) }
+func eulerCFG(s *state) step {
+	if s.Options.Mirrored {
+		return eulerMirrored(s)
+	}
+	return eulerGuided(s, 0, 0)
+}
+
+// eulerMirrored is the first published form of eulerCFG, which ComfyUI keeps as
+// the "alternative" one.
+func eulerMirrored(s *state) step {
+	d := s.buffer()
+	return func(_ context.Context, t turn) error {
+		mix(d, 1/t.a, s.x, -2/t.a, t.den)
+		add(d, 1/t.a, t.unc)
+		add(s.x, t.b-t.a, d)
+		return nil
+	}
+}
 
 func eulerAncestralCFG(s *state) step {
 	return eulerGuided(s, s.Options.eta(1), s.Options.noiseScale())

@@ -14,6 +14,9 @@ type Inpaint struct {
 	Mask   *tensor.Tensor // the latent's shape, or [1 or batch, 1, height, width]
 	Latent *tensor.Tensor // scaled for the network
 	Noise  *tensor.Tensor // see InpaintNoise
+	// At replaces the mask for a call at a noise level; nil keeps it. It gets the
+	// mask spread to the latent's shape, which it must not change.
+	At func(mask []float32, sigma float32) []float32
 }
 
 // Denoiser wraps a Denoiser: the state that it sees has the kept parts replaced
@@ -29,6 +32,10 @@ func (p Inpaint) Denoiser(d Denoiser) (Denoiser, error) {
 		return nil, err
 	}
 	return func(ctx context.Context, x *tensor.Tensor, sigma float32) (Denoised, error) {
+		mask := mask
+		if p.At != nil {
+			mask = p.At(mask, sigma)
+		}
 		if len(x.Data) != len(mask) {
 			return Denoised{}, fmt.Errorf("inpaint: state %v does not fit latent %v", x.Shape, p.Latent.Shape)
 		}

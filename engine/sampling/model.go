@@ -198,6 +198,12 @@ func everyNth(sigmas []float64) []float64 {
 // Prediction returns what the network's output means.
 func (m *Model) Prediction() Prediction { return m.prediction }
 
+// String names the model sampling with its numbers; two of the same name are
+// the same.
+func (m *Model) String() string {
+	return fmt.Sprintf("%s %d %g..%g data %g shift %g·%g", m.prediction, m.scale, m.SigmaMin(), m.SigmaMax(), m.sigmaData, m.shift, m.multiplier)
+}
+
 // SigmaMin returns the lowest trained noise level.
 func (m *Model) SigmaMin() float32 { return m.sigmas[0] }
 

@@ -22,6 +22,9 @@ type Options struct {
 	R2 float64
 	// Heun makes dpmpp_2m_sde correct with Heun's weights instead of the midpoint's.
 	Heun bool
+	// Mirrored makes euler_cfg_pp follow the slope of the state moved from the
+	// prediction to the unconditional one, down to the prediction.
+	Mirrored bool
 	// Stages limits er_sde to 1, 2 or 3 stages; 0 is 3.
 	Stages int
 	// ERSolver selects the noise of er_sde.

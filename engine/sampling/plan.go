@@ -19,8 +19,8 @@ type Plan struct {
 	ForceFullDenoise bool
 }
 
-// Sigmas returns the list of levels of a KSampler run. An empty list, or one of
-// a single level, means that nothing is to be done and the latent stays as it is.
+// Sigmas returns the list of levels of a KSampler run. An empty list means that
+// nothing is to be done and the latent stays as it is.
 func Sigmas(m *Model, p Plan) ([]float32, error) {
 	if _, err := find(p.Sampler); err != nil {
 		return nil, err
@@ -39,7 +39,10 @@ func Sigmas(m *Model, p Plan) ([]float32, error) {
 	if p.Denoise <= 0.9999 {
 		sigmas = sigmas[max(0, len(sigmas)-p.Steps-1):]
 	}
-	return p.cut(sigmas), nil
+	if sigmas = p.cut(sigmas); len(sigmas) < 2 {
+		return nil, nil
+	}
+	return sigmas, nil
 }
 
 // samplerSchedule is Schedule, less the second last level for the samplers that

@@ -230,14 +230,14 @@ func TestFinalSigma(t *testing.T) {
 func TestInpaintRefuses(t *testing.T) {
 	m, latent := NewDiscrete(EPS, false), tensor.New(2, 4, 3, 5)
 	for _, shape := range []tensor.Shape{{2, 4, 3, 4}, {3, 1, 3, 5}, {2, 2, 3, 5}, {3, 5}, {2, 3, 5}} {
-		if _, err := (Inpaint{m, tensor.New(shape...), latent, latent}).Denoiser(answer(latent, nil)); err == nil {
+		if _, err := (Inpaint{Model: m, Mask: tensor.New(shape...), Latent: latent, Noise: latent}).Denoiser(answer(latent, nil)); err == nil {
 			t.Errorf("mask %v: no error", shape)
 		}
 	}
-	if _, err := (Inpaint{m, tensor.New(1, 1, 3, 5), latent, tensor.New(1)}).Denoiser(answer(latent, nil)); err == nil {
+	if _, err := (Inpaint{Model: m, Mask: tensor.New(1, 1, 3, 5), Latent: latent, Noise: tensor.New(1)}).Denoiser(answer(latent, nil)); err == nil {
 		t.Error("noise of another shape: no error")
 	}
-	d, err := Inpaint{m, tensor.New(1, 1, 3, 5), latent, latent}.Denoiser(answer(tensor.New(1), nil))
+	d, err := Inpaint{Model: m, Mask: tensor.New(1, 1, 3, 5), Latent: latent, Noise: latent}.Denoiser(answer(tensor.New(1), nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestInpaintMasks(t *testing.T) {
 		tensor.Of([]float32{1, 0, 1, 0, 1, 0, 1, 0}, 2, 2, 1, 2),
 	} {
 		var seen []float32
-		d, err := Inpaint{m, mask, latent, tensor.Full(1, 2, 2, 1, 2)}.Denoiser(
+		d, err := Inpaint{Model: m, Mask: mask, Latent: latent, Noise: tensor.Full(1, 2, 2, 1, 2)}.Denoiser(
 			func(_ context.Context, x *tensor.Tensor, _ float32) (Denoised, error) {
 				seen = slices.Clone(x.Data)
 				return Denoised{X: tensor.Full(9, x.Shape...)}, nil
@@ -305,5 +305,18 @@ func BenchmarkEuler(b *testing.B) {
 	b.ResetTimer()
 	if _, err := Sample(context.Background(), r, answer(den, nil)); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// TestMirrored compares the mirrored form with euler where both predictions are
+// the same, and looks at one step where they are not.
+func TestMirrored(t *testing.T) {
+	m := NewDiscrete(EPS, false)
+	run := Run{Model: m, Sampler: "euler_cfg_pp", Options: Options{Mirrored: true}, Sigmas: []float32{4, 2}, X: tensor.Full(10, 1, 1, 1, 1)}
+	for _, c := range []struct{ den, unc, want float32 }{{2, 2, 6}, {2, 4, 5}} {
+		x, err := Sample(t.Context(), run, answer(tensor.Full(c.den, 1, 1, 1, 1), tensor.Full(c.unc, 1, 1, 1, 1)))
+		if err != nil || x.Data[0] != c.want {
+			t.Errorf("predictions %g and %g: %v, %v, want %g", c.den, c.unc, x, err, c.want)
+		}
 	}
 }
