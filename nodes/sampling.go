@@ -30,12 +30,9 @@ type kSampler struct {
 }
 
 func sample(ctx context.Context, in kSampler) (diffusion.Latent, error) {
-	return runSampler(ctx, in.Model, diffusion.Job{
-		Latent: in.Latent, Positive: in.Positive, Negative: in.Negative, CFG: in.CFG, Seed: in.Seed,
-		Plan: sampling.Plan{
-			Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: in.Denoise, EndStep: -1,
-		},
-	})
+	return runPlan(ctx, diffusion.CFGGuider(in.Model, in.Positive, in.Negative, in.CFG), sampling.Plan{
+		Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: in.Denoise, EndStep: -1,
+	}, diffusion.Job{Latent: in.Latent, Noise: diffusion.Noise{Seed: in.Seed}})
 }
 
 type kSamplerAdvanced struct {
@@ -55,21 +52,34 @@ type kSamplerAdvanced struct {
 }
 
 func sampleAdvanced(ctx context.Context, in kSamplerAdvanced) (diffusion.Latent, error) {
-	return runSampler(ctx, in.Model, diffusion.Job{
-		Latent: in.Latent, Positive: in.Positive, Negative: in.Negative, CFG: in.CFG, Seed: in.Seed,
-		NoNoise: in.AddNoise == "disable",
-		Plan: sampling.Plan{
-			Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: 1,
-			StartStep: in.Start, EndStep: in.End, ForceFullDenoise: in.Leftover == "disable",
-		},
-	})
+	return runPlan(ctx, diffusion.CFGGuider(in.Model, in.Positive, in.Negative, in.CFG), sampling.Plan{
+		Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: 1,
+		StartStep: in.Start, EndStep: in.End, ForceFullDenoise: in.Leftover == "disable",
+	}, diffusion.Job{Latent: in.Latent, Noise: diffusion.Noise{Seed: in.Seed, Off: in.AddNoise == "disable"}})
 }
 
-// runSampler samples and reports each step as progress of the node.
-func runSampler(ctx context.Context, m *diffusion.Model, j diffusion.Job) (diffusion.Latent, error) {
-	if m == nil {
-		return diffusion.Latent{}, errors.New("the MODEL input is empty")
+// errNoModel explains a MODEL input that is empty.
+var errNoModel = errors.New("the MODEL input is empty")
+
+// runPlan samples over the levels of a plan.
+func runPlan(ctx context.Context, g diffusion.Guider, p sampling.Plan, j diffusion.Job) (diffusion.Latent, error) {
+	if g.Model() == nil {
+		return diffusion.Latent{}, errNoModel
+	}
+	sigmas, err := sampling.Sigmas(g.Model().Schedule(), p)
+	if err != nil {
+		return diffusion.Latent{}, err
+	}
+	j.Guider, j.Sampler, j.Sigmas = g, diffusion.Sampler{Name: p.Sampler}, sigmas
+	out, err := runJob(ctx, j)
+	return out.Latent, err
+}
+
+// runJob samples and reports each step as progress of the node.
+func runJob(ctx context.Context, j diffusion.Job) (diffusion.Sampled, error) {
+	if j.Guider.Model() == nil {
+		return diffusion.Sampled{}, errNoModel
 	}
 	j.OnStep = func(s sampling.Step) { engine.Progress(ctx, s.Index+1, s.Total) }
-	return m.Sample(ctx, j)
+	return diffusion.Sample(ctx, j)
 }

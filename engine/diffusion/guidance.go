@@ -3,62 +3,88 @@ package diffusion
 import (
 	"context"
 	"maps"
-	"math"
+	"slices"
 
 	"github.com/comfyrun/comfyrun/engine/sampling"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// guidance evaluates the network for both conditionings and combines the
-// predictions: classifier-free guidance.
-// Source: Ho and Salimans, Classifier-Free Diffusion Guidance, 2022.
+// guidance is a guider in a run: its conditionings resolved for the latents,
+// the hooks of the model's patches.
 type guidance struct {
-	model              *Model
-	positive, negative []region
-	cfg                float32
-	// wantUncond has the negative side evaluated even where cfg is 1.
-	wantUncond bool
+	run   *run
+	model *Model
+	rule  rule
+	lists [][]region
+	need  []bool
+	hooks []hooks
 }
 
-// prepare resolves both conditionings for latents of the given shape.
-func (g *guidance) prepare(j Job, shape tensor.Shape) error {
+func newGuidance(r *run) (*guidance, error) {
+	g := &guidance{run: r, model: r.model, rule: r.Guider.rule}
 	var err error
-	if g.positive, err = regions(j.Positive, g.model.schedule, shape); err != nil {
-		return err
+	if g.lists, err = g.resolve(r.Guider.conds); err != nil {
+		return nil, err
 	}
-	if g.negative, err = regions(j.Negative, g.model.schedule, shape); err != nil {
-		return err
+	all := sampling.NeedsUncond(r.Sampler.Name)
+	for _, p := range r.model.patches {
+		all = all || p.all
+		h, err := p.start(g)
+		if err != nil {
+			return nil, err
+		}
+		g.hooks = append(g.hooks, h)
 	}
-	for _, r := range g.positive {
-		g.negative = withSameArea(g.negative, r)
+	g.need = g.rule.needs(all)
+	return g, nil
+}
+
+// resolve prepares conditionings for the run's latents. Where one has an area
+// the others get it too, so that guidance finds every side everywhere.
+func (g *guidance) resolve(conds []Conditioning) ([][]region, error) {
+	lists := make([][]region, len(conds))
+	for i, c := range conds {
+		var err error
+		if lists[i], err = g.run.regions(c); err != nil {
+			return nil, err
+		}
 	}
-	for _, r := range g.negative {
-		g.positive = withSameArea(g.positive, r)
+	for i, list := range lists {
+		for k := range lists {
+			for _, r := range list {
+				if i != k {
+					lists[k] = withSameArea(lists[k], r)
+				}
+			}
+		}
 	}
-	return nil
+	return lists, nil
 }
 
 // denoise is a sampling.Denoiser.
 func (g *guidance) denoise(ctx context.Context, x *tensor.Tensor, sigma float32) (sampling.Denoised, error) {
-	needUncond := g.wantUncond || math.Abs(float64(g.cfg)-1) > 1e-9
-	lists := [][]region{g.positive}
-	if needUncond {
-		lists = append(lists, g.negative)
+	lists := make([][]region, len(g.lists))
+	for i, need := range g.need {
+		if need {
+			lists[i] = g.lists[i]
+		}
 	}
-	sums, err := g.evaluate(ctx, lists, x, sigma)
+	preds, err := g.evaluate(ctx, lists, x, sigma)
 	if err != nil {
 		return sampling.Denoised{}, err
 	}
-	cond := sums[0]
-	if !needUncond {
-		return sampling.Denoised{X: cond}, nil
+	both := !slices.Contains(g.need, false)
+	return g.rule.combine(ctx, &call{guidance: g, x: x, sigma: sigma, both: both}, preds)
+}
+
+// maskAt is the last patch's change to noise masks, nil without one.
+func (g *guidance) maskAt() func([]float32, float32) []float32 {
+	for _, h := range slices.Backward(g.hooks) {
+		if h.mask != nil {
+			return h.mask
+		}
 	}
-	uncond := sums[1]
-	out := tensor.New(x.Shape...)
-	for i, u := range uncond.Data {
-		out.Data[i] = u + (cond.Data[i]-u)*g.cfg
-	}
-	return sampling.Denoised{X: out, Uncond: uncond}, nil
+	return nil
 }
 
 // evaluate returns, for each list, the average of its entries' predictions,
@@ -110,6 +136,12 @@ func (g *guidance) evaluateBatch(ctx context.Context, batch []*piece, x *tensor.
 		inputs[name], err = stacked(batch, func(p *piece) *tensor.Tensor {
 			return repeatInput(p.region.inputs[name], x.Dim(0), tokens)
 		})
+		if err != nil {
+			return err
+		}
+	}
+	if batch[0].region.channels != nil {
+		inputs[inputChannels], err = stacked(batch, func(p *piece) *tensor.Tensor { return p.region.area.crop(p.region.channels) })
 		if err != nil {
 			return err
 		}

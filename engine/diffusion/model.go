@@ -12,17 +12,20 @@ import (
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
 
-// sd1LatentScale brings SD 1.x latents to unit deviation.
-// https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5/blob/main/vae/config.json
-const sd1LatentScale = 0.18215
-
 // Model is a denoiser with the noise schedule that it was trained on.
 type Model struct {
-	runtime     *Runtime
-	unet        *component
-	schedule    *sampling.Model
-	channels    int // of a latent
-	latentScale float32
+	runtime  *Runtime
+	unet     *component
+	schedule *sampling.Model
+	channels int // of a latent
+	format   latentFormat
+	patches  []Patch
+	numbers  []arch.Number // told to the network beside the pooled text
+	// textWidth and vectorWidth are those of the network's inputs context and
+	// y; the latter is 0 where it has none.
+	textWidth, vectorWidth int
+	// inpaints says that the network takes a mask and the masked latent too.
+	inpaints bool
 }
 
 func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, error) {
@@ -31,15 +34,31 @@ func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, err
 		return nil, err
 	}
 	in, _ := parts.Model.Lookup("input_blocks.0.0.weight")
-	return &Model{
-		runtime: r, unet: newComponent("unet", f, graph),
-		schedule: sampling.NewDiscrete(sampling.EPS, false),
-		channels: in.Shape[1], latentScale: sd1LatentScale,
-	}, nil
+	out, _ := parts.Model.Lookup("out.2.weight")
+	m := &Model{
+		runtime: r, unet: newComponent("unet", f, graph), numbers: parts.Numbers,
+		channels: out.Shape[0], format: latentFormat{scale: parts.LatentScale},
+		inpaints:  in.Shape[1] == 2*out.Shape[0]+1,
+		textWidth: inputWidth(graph, "context"), vectorWidth: inputWidth(graph, "y"),
+	}
+	return m, m.trainedAs(f, parts)
 }
 
-// Digest identifies the model by the content of its file.
-func (m *Model) Digest() string { return m.unet.digest(m.runtime.options.Digests) }
+// inputWidth returns the last dimension of a graph's input, 0 for none.
+func inputWidth(g *nn.Graph, name string) int {
+	for _, in := range g.ONNX.Inputs {
+		if in.Name == name {
+			return int(in.Dims[len(in.Dims)-1].Size)
+		}
+	}
+	return 0
+}
+
+// Digest identifies the model by the content of its file, its noise schedule
+// and its patches.
+func (m *Model) Digest() string {
+	return digest(m.unet.digest(m.runtime.options.Digests), m.patchNames())
+}
 
 // File returns the path of the file that the model comes from.
 func (m *Model) File() string { return m.unet.file.Path }
@@ -64,24 +83,18 @@ func (m *Model) fit(samples *tensor.Tensor) (*tensor.Tensor, error) {
 
 // scaled brings a latent into the model's space. Zeros stay zeros.
 func (m *Model) scaled(latent *tensor.Tensor) *tensor.Tensor {
-	out := latent.Clone()
-	for i, v := range out.Data {
-		out.Data[i] = v * m.latentScale
+	if latent.IsZero() {
+		return latent.Clone()
 	}
-	return out
+	return m.format.in(latent)
 }
 
-func (m *Model) unscaled(x *tensor.Tensor) *tensor.Tensor {
-	out := tensor.New(x.Shape...)
-	for i, v := range x.Data {
-		out.Data[i] = v / m.latentScale
-	}
-	return out
-}
+func (m *Model) unscaled(x *tensor.Tensor) *tensor.Tensor { return m.format.out(x) }
 
 // predict evaluates the network for a batch x at noise level sigma and returns
 // the denoised prediction. inputs are what the network takes beside picture
-// and timestep, with the batch as first dimension.
+// and timestep, with the batch as first dimension; one named inputChannels
+// holds further channels of the picture.
 func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (*tensor.Tensor, error) {
 	scaled := tensor.New(x.Shape...)
 	scale := m.schedule.InputScale(sigma)
@@ -89,6 +102,13 @@ func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string
 		scaled.Data[i] = v * scale
 	}
 	in := maps.Clone(inputs)
+	if more := in[inputChannels]; more != nil {
+		delete(in, inputChannels)
+		var err error
+		if scaled, err = tensor.Concat(1, scaled, more); err != nil {
+			return nil, err
+		}
+	}
 	in["x"], in["timesteps"] = scaled, tensor.Full(m.schedule.Timestep(sigma), x.Dim(0))
 	out, err := m.runtime.pool.run(ctx, m.unet, in)
 	if err != nil {

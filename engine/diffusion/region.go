@@ -3,7 +3,6 @@ package diffusion
 import (
 	"math"
 
-	"github.com/comfyrun/comfyrun/engine/sampling"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
@@ -13,6 +12,7 @@ type region struct {
 	// inputs of the network beside picture and timestep, such as "context", the
 	// text states [1, tokens, width].
 	inputs     map[string]*tensor.Tensor
+	channels   *tensor.Tensor // more channels of the network's picture, of the whole latent, or nil
 	area       rect
 	hasArea    bool
 	strength   float32
@@ -23,8 +23,9 @@ type region struct {
 // rect is a rectangle of a latent.
 type rect struct{ y, x, height, width int }
 
-// regions resolves a conditioning for latents of the given shape.
-func regions(c Conditioning, m *sampling.Model, shape tensor.Shape) ([]region, error) {
+// regions resolves a conditioning for the run's latents.
+func (j *run) regions(c Conditioning) ([]region, error) {
+	m, shape := j.model.schedule, j.latent.Shape
 	var out []region
 	for _, e := range c {
 		r := region{
@@ -43,6 +44,10 @@ func regions(c Conditioning, m *sampling.Model, shape tensor.Shape) ([]region, e
 			}
 		}
 		r.area = r.area.clip(shape[2], shape[3])
+		var err error
+		if r.channels, err = j.inpaintChannels(e); err != nil {
+			return nil, err
+		}
 		out = append(out, r)
 	}
 	return out, nil
@@ -130,7 +135,7 @@ func withSameArea(list []region, r region) []region {
 	if best < 0 || list[best].hasArea && list[best].area == r.area {
 		return list
 	}
-	r.inputs = list[best].inputs
+	r.inputs, r.channels = list[best].inputs, list[best].channels
 	return append(list, r)
 }
 

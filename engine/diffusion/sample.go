@@ -2,94 +2,141 @@ package diffusion
 
 import (
 	"context"
+	"errors"
 
 	"github.com/comfyrun/comfyrun/engine/sampling"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
+// Sigmas is a list of noise levels to go through, usually descending to 0.
+type Sigmas []float32
+
+// Sampler is a way through the noise levels, one of sampling.Samplers, with its
+// settings.
+type Sampler struct {
+	Name    string
+	Options sampling.Options
+}
+
+// Noise is what a run starts with. Its seed is also that of the sampler's own
+// noise.
+type Noise struct {
+	Seed uint64
+	// Off starts from the latent as it is.
+	Off bool
+}
+
+// For returns the noise for a latent, standard normal or zeros.
+func (n Noise) For(l Latent) *tensor.Tensor {
+	if n.Off {
+		return tensor.New(l.Samples.Shape...)
+	}
+	return sampling.Noise(l.Samples.Shape, n.Seed, l.BatchIndex)
+}
+
 // Job describes one sampling run.
 type Job struct {
-	Latent             Latent
-	Positive, Negative Conditioning
-	Plan               sampling.Plan
-	CFG                float64
-	Seed               uint64
-	// NoNoise starts from the latent as it is.
-	NoNoise bool
+	Guider  Guider
+	Sampler Sampler
+	// Sigmas are the noise levels; without any the latent stays as it is.
+	Sigmas Sigmas
+	Noise  Noise
+	Latent Latent
 	// OnStep is called after each step; Denoised is in the model's scaled latent
 	// space. Nil is fine.
 	OnStep func(sampling.Step)
 }
 
-// Sample adds noise to a latent and removes it again, guided by both
-// conditionings. The result is unscaled like the input and keeps its mask and
-// batch index. Cancelling ctx stops within one evaluation of the network.
-func (m *Model) Sample(ctx context.Context, j Job) (Latent, error) {
-	latent, err := m.fit(j.Latent.Samples)
-	if err != nil {
-		return Latent{}, err
+// Sampled is what a run leaves: the latent at the last noise level, and the
+// last prediction of the clean one. Both are unscaled like the input and keep
+// its mask and batch index.
+type Sampled struct{ Latent, Denoised Latent }
+
+// Sample adds noise to a latent and removes it again, as the guider says.
+// Cancelling ctx stops within one evaluation of the network.
+func Sample(ctx context.Context, j Job) (Sampled, error) {
+	m := j.Guider.model
+	if m == nil {
+		return Sampled{}, errors.New("sample: the guider has no model")
 	}
-	out := j.Latent
-	out.Samples = latent
-	sigmas, err := sampling.Sigmas(m.schedule, j.Plan)
-	if err != nil {
-		return Latent{}, err
+	var err error
+	if j.Latent.Samples, err = m.fit(j.Latent.Samples); err != nil {
+		return Sampled{}, err
 	}
-	if len(sigmas) < 2 {
+	out := Sampled{j.Latent, j.Latent}
+	if len(j.Sigmas) == 0 {
 		return out, nil
 	}
-	noise := tensor.New(latent.Shape...)
-	if !j.NoNoise {
-		noise = sampling.Noise(latent.Shape, j.Seed, j.Latent.BatchIndex)
-	}
-	x, err := m.denoise(ctx, j, start{latent: m.scaled(latent), noise: noise, sigmas: sigmas})
+	r := &run{Job: j, model: m, noise: j.Noise.For(j.Latent), latent: m.scaled(j.Latent.Samples)}
+	x, err := r.sample(ctx)
 	if err != nil {
-		return Latent{}, err
+		return Sampled{}, err
 	}
-	out.Samples = m.unscaled(x)
+	out.Latent.Samples = m.unscaled(x)
+	out.Denoised = out.Latent
+	if r.last != nil {
+		out.Denoised.Samples = m.unscaled(r.last)
+	}
 	return out, nil
 }
 
-// start is where a run begins: the scaled latent, unit noise and the noise
-// levels to go through.
-type start struct {
-	latent, noise *tensor.Tensor
-	sigmas        []float32
+// run is a job under way.
+type run struct {
+	Job
+	model         *Model
+	noise, latent *tensor.Tensor // unit noise; the latent, scaled
+	mask          *tensor.Tensor // noise mask [batch, 1, height, width], or nil
+	last          *tensor.Tensor // newest prediction, scaled
 }
 
-func (m *Model) denoise(ctx context.Context, j Job, s start) (*tensor.Tensor, error) {
-	first := s.sigmas[0]
-	x := m.schedule.NoiseScaling(first, s.noise, s.latent, m.schedule.MaxDenoise(first))
-	g := &guidance{model: m, cfg: float32(j.CFG), wantUncond: sampling.NeedsUncond(j.Plan.Sampler)}
-	if err := g.prepare(j, x.Shape); err != nil {
+func (r *run) sample(ctx context.Context) (*tensor.Tensor, error) {
+	schedule, first := r.model.schedule, r.Sigmas[0]
+	x := schedule.NoiseScaling(first, r.noise, r.latent, schedule.MaxDenoise(first))
+	if err := r.prepareMask(); err != nil {
 		return nil, err
 	}
-	denoiser, err := m.masked(g.denoise, j, s)
+	g, err := newGuidance(r)
 	if err != nil {
 		return nil, err
 	}
-	run := sampling.Run{Model: m.schedule, Sampler: j.Plan.Sampler, Sigmas: s.sigmas, X: x, Seed: j.Seed, OnStep: j.OnStep}
-	x, err = sampling.Sample(ctx, run, denoiser)
+	denoiser, err := r.masked(g)
 	if err != nil {
 		return nil, err
 	}
-	return m.schedule.InverseNoiseScaling(sampling.FinalSigma(j.Plan.Sampler, s.sigmas), x), nil
+	x, err = sampling.Sample(ctx, sampling.Run{
+		Model: schedule, Sampler: r.Sampler.Name, Options: r.Sampler.Options,
+		Sigmas: r.Sigmas, X: x, Seed: r.Noise.Seed, OnStep: r.step,
+	}, denoiser)
+	if err != nil {
+		return nil, err
+	}
+	return schedule.InverseNoiseScaling(sampling.FinalSigma(r.Sampler.Name, r.Sigmas), x), nil
+}
+
+func (r *run) step(s sampling.Step) {
+	r.last = s.Denoised.Clone()
+	if r.OnStep != nil {
+		r.OnStep(s)
+	}
+}
+
+func (r *run) prepareMask() (err error) {
+	if r.Latent.NoiseMask != nil {
+		r.mask, err = latentMask(r.Latent.NoiseMask, r.latent.Shape)
+	}
+	return err
 }
 
 // masked keeps what the latent's noise mask does not mark.
-func (m *Model) masked(d sampling.Denoiser, j Job, s start) (sampling.Denoiser, error) {
-	if j.Latent.NoiseMask == nil {
-		return d, nil
-	}
-	mask, err := latentMask(j.Latent.NoiseMask, s.latent.Shape)
-	if err != nil {
-		return nil, err
+func (r *run) masked(g *guidance) (sampling.Denoiser, error) {
+	if r.mask == nil {
+		return g.denoise, nil
 	}
 	in := sampling.Inpaint{
-		Model: m.schedule, Mask: mask, Latent: s.latent,
-		Noise: sampling.InpaintNoise(j.Plan.Sampler, s.noise, j.Seed),
+		Model: r.model.schedule, Mask: r.mask, Latent: r.latent, At: g.maskAt(),
+		Noise: sampling.InpaintNoise(r.Sampler.Name, r.noise, r.Noise.Seed),
 	}
-	return in.Denoiser(d)
+	return in.Denoiser(g.denoise)
 }
 
 // latentMask resizes a mask, [batch, h, w] or [batch, 1, h, w], to a latent's
@@ -101,4 +148,29 @@ func latentMask(mask *tensor.Tensor, shape tensor.Shape) (*tensor.Tensor, error)
 		return planes, nil
 	}
 	return tensor.Resize(planes, shape[3], shape[2], tensor.Bilinear)
+}
+
+// AddNoise adds noise to a latent as a run over the levels would have at its
+// start: of the level that the list falls by, or of its only level.
+func (m *Model) AddNoise(l Latent, n Noise, s Sigmas) (Latent, error) {
+	if len(s) == 0 {
+		return l, nil
+	}
+	samples, err := m.fit(l.Samples)
+	if err != nil {
+		return Latent{}, err
+	}
+	l.Samples = samples
+	level := s[0]
+	if len(s) > 1 {
+		level = max(s[0]-s[len(s)-1], s[len(s)-1]-s[0])
+	}
+	x := m.unscaled(m.schedule.NoiseScaling(level, n.For(l), m.scaled(samples), false))
+	for i, v := range x.Data {
+		if d := v - v; d != 0 { // NaN and infinities
+			x.Data[i] = 0
+		}
+	}
+	l.Samples = x
+	return l, nil
 }

@@ -57,6 +57,11 @@ type Cond struct {
 	MaskStrength float64
 	// MaskBounds narrows the area to the mask's bounding box.
 	MaskBounds bool
+	// ConcatLatent and ConcatMask are for the networks of inpainting checkpoints:
+	// the latent, unscaled, of the picture with the part to be painted in grey,
+	// and where that is, [batch, (1,) height, width]. Nil stands for the latent
+	// of the run and its noise mask.
+	ConcatLatent, ConcatMask *tensor.Tensor
 	// Start and End bound the part of the run, in fractions of its progress, in
 	// which the entry applies.
 	Start, End float64
@@ -96,7 +101,7 @@ func (c Conditioning) Digest() string {
 		if e.Area != nil {
 			parts = append(parts, *e.Area)
 		}
-		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.Start, e.End)
+		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End)
 	}
 	return digest(parts...)
 }
@@ -108,7 +113,7 @@ func (l Latent) Bytes() int64 { return bytesOf(l.Samples, l.NoiseMask) }
 func (c Conditioning) Bytes() int64 {
 	var n int64
 	for _, e := range c {
-		n += bytesOf(e.Text, e.Pooled, e.Mask)
+		n += bytesOf(e.Text, e.Pooled, e.Mask, e.ConcatLatent, e.ConcatMask)
 	}
 	return n
 }
