@@ -48,7 +48,7 @@ func TestStableDiffusion15(t *testing.T) {
 		{"VAE decoder", Decoder(c.VAE), VAEDecoder, 140, 49_490_199},
 		{"VAE encoder", Encoder(c.VAE), VAEEncoder, 108, 34_163_664},
 		// The tables, 49408 and 77 rows of 768, are not part of the graph.
-		{"CLIP", Tower(c.CLIP), CLIPText{HeadWidth: 64, Stop: -1}.Build, 194, 123_060_480 - (49408+77)*768},
+		{"CLIP", Tower(c.Text[0].Weights), c.Text[0].Net.Build, 194, 123_060_480 - (49408+77)*768},
 	} {
 		g, err := nn.Build(part.name, part.weights, part.build)
 		if err != nil {
@@ -85,18 +85,21 @@ func TestDetectSaysWhatAFileSeemsToBe(t *testing.T) {
 		return h
 	}
 	for want, h := range map[string]header{
-		"Stable Diffusion 3":            {"model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": {4608, 1536}},
-		"a Flux model":                  {"double_blocks.0.img_attn.norm.key_norm.scale": {128}},
-		"a ControlNet":                  {"control_model.input_hint_block.0.weight": {16, 3, 3, 3}},
-		"a LoRA":                        {"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": {320, 4}},
-		"XL refiner":                    unet(4, 384, header{"model.diffusion_model.label_emb.0.0.weight": {1536, 2560}}),
-		"Stable Diffusion XL checkp":    unet(4, 320, header{"model.diffusion_model.label_emb.0.0.weight": {1280, 2816}}),
-		"Stable Diffusion 2.x":          unet(4, 320, header{"model.diffusion_model.middle_block.1.proj_in.weight": {1280, 1280}}),
-		"inpainting":                    unet(9, 320, nil),
+		"Stable Diffusion 3": {"model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": {4608, 1536}},
+		"a Flux model":       {"double_blocks.0.img_attn.norm.key_norm.scale": {128}},
+		"a ControlNet":       {"control_model.input_hint_block.0.weight": {16, 3, 3, 3}},
+		"a LoRA":             {"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": {320, 4}},
+		"an unCLIP model": unet(4, 320, header{
+			"model.diffusion_model.label_emb.0.0.weight":                                  {1280, 1536},
+			"model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight": {1280, 1024},
+		}),
+		"class vector of width 7":       unet(4, 320, header{"model.diffusion_model.label_emb.0.0.weight": {1280, 7}}),
+		"a video model":                 unet(8, 320, header{"model.diffusion_model.input_blocks.1.0.time_stack.in_layers.0.bias": {320}}),
+		"an upscaling model":            unet(7, 320, nil),
 		"InstructPix2Pix":               unet(8, 320, nil),
 		"an autoencoder":                {"decoder.conv_in.weight": {512, 4, 3, 3}},
 		"a text encoder alone":          {"text_model.encoder.layers.0.mlp.fc1.weight": {3072, 768}},
-		"the diffusers layout":          {"down_blocks.0.resnets.0.conv1.weight": {320, 320, 3, 3}},
+		"the diffusers layout":          {"down_blocks.0.resnets.0.time_emb_proj.weight": {320, 1280}},
 		"its tensors are of no known k": {"layer.weight": {3, 3}},
 	} {
 		_, err := Detect(h)
@@ -144,14 +147,12 @@ func TestFilesOfTheirOwn(t *testing.T) {
 			t.Errorf("VAE of %d channels, 1/%d size, want 4 and 1/8", channels, scale)
 		}
 	}
-	for _, h := range []header{clip, full} {
-		w, err := DetectCLIP(h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := nn.Build("CLIP", Tower(w), CLIPText{HeadWidth: 64, Stop: -2}.Build); err != nil {
-			t.Error(err)
-		}
+	texts, err := DetectText(clip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nn.Build("CLIP", Tower(texts[0].Weights), texts[0].Net.Build); err != nil {
+		t.Error(err)
 	}
 	if _, err := DetectVAE(clip); err == nil || !strings.Contains(err.Error(), "an autoencoder (VAE) file") {
 		t.Errorf("a text encoder passed for an autoencoder: %v", err)

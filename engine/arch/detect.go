@@ -2,6 +2,7 @@ package arch
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -9,14 +10,12 @@ import (
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// Checkpoint says where the parts of an all-in-one checkpoint lie in it and how
-// to build them. A part that the file does not have has nil weights.
+// Checkpoint says where the parts of a file lie in it and how to build them.
 type Checkpoint struct {
-	Family string // "Stable Diffusion 1.x"
-	UNet   UNet
-	Model  nn.Weights // the denoiser
-	CLIP   nn.Weights // the text tower
-	VAE    nn.Weights // both halves of the autoencoder: see Decoder and Encoder
+	*Family
+	Model nn.Weights // the denoiser
+	Text  []Text     // empty unless the file has all encoders of the family
+	VAE   nn.Weights // both halves of the autoencoder, nil for none: see Decoder and Encoder
 }
 
 // UnsupportedError says that a file is not of a family that can be run here.
@@ -38,125 +37,214 @@ func (e *UnsupportedError) Error() string {
 const (
 	unetPrefix = "model.diffusion_model."
 	vaePrefix  = "first_stage_model."
-	clipPrefix = "cond_stage_model.transformer."
 )
 
 // Detect recognises an all-in-one checkpoint by the names and shapes of its
-// tensors. Anything but a Stable Diffusion 1.x text-to-image checkpoint is an
-// *UnsupportedError.
+// tensors. A file of another kind is an *UnsupportedError.
 func Detect(w nn.Weights) (*Checkpoint, error) {
 	unet := Under(w, unetPrefix)
-	seems := family(w, unet)
-	if seems != sd1 {
-		return nil, &UnsupportedError{Seems: seems, Wanted: "a Stable Diffusion 1.x checkpoint"}
+	f, seems := unetFamily(unet)
+	if f == nil {
+		if seems == "" {
+			seems = resemblance(w)
+		}
+		return nil, &UnsupportedError{Seems: seems, Wanted: "a Stable Diffusion 1, 2 or XL checkpoint"}
 	}
-	c := &Checkpoint{Family: seems, UNet: SD1UNet, Model: unet}
+	c := &Checkpoint{Family: f, Model: unet}
 	if vae := Under(w, vaePrefix); len(vae.Names()) > 0 {
 		c.VAE = vae
 	}
-	if clip := Under(w, clipPrefix); len(clip.Names()) > 0 {
-		c.CLIP = textModel(clip)
+	for _, e := range f.Text {
+		if text := e.find(w); text != nil {
+			c.Text = append(c.Text, Text{TextEncoder: e, Weights: text})
+		}
+	}
+	if len(c.Text) < len(f.Text) {
+		c.Text = nil
 	}
 	return c, nil
 }
 
-const sd1 = "Stable Diffusion 1.x"
+// find returns the encoder's weights in a checkpoint, nil for none.
+func (e TextEncoder) find(w nn.Weights) nn.Weights {
+	for _, place := range e.Places {
+		if under := Under(w, place); len(under.Names()) > 0 {
+			return textModel(under)
+		}
+	}
+	return nil
+}
 
-// family names what a file looks like, "" when nothing fits. Order matters:
-// later kinds share names with earlier ones.
-func family(w, unet nn.Weights) string {
-	has := func(w nn.Weights, name string) bool { _, ok := w.Lookup(name); return ok }
-	names := strings.Join(w.Names(), "\n")
+// DetectUNet recognises a denoiser, in a file of its own or in a checkpoint.
+func DetectUNet(w nn.Weights) (*Checkpoint, error) {
+	var seems string
+	for _, unet := range []nn.Weights{Under(w, unetPrefix), Under(w, "model.model."), w, ldmUNet(w)} {
+		f, s := unetFamily(unet)
+		if f != nil {
+			return &Checkpoint{Family: f, Model: unet}, nil
+		}
+		if seems == "" {
+			seems = s
+		}
+	}
+	if seems == "" {
+		seems = resemblance(w)
+	}
+	return nil, &UnsupportedError{Seems: seems, Wanted: "a denoiser of Stable Diffusion 1, 2 or XL"}
+}
+
+// unetFamily tells the families of the UNet apart by the width of the vector of
+// sizes, the kind of projection before a transformer and the number of input
+// channels. f is nil for others, and seems then what w looks like, "" when it
+// is no UNet.
+func unetFamily(w nn.Weights) (f *Family, seems string) {
+	in := shapeOf(w, "input_blocks.0.0.weight")
+	if len(in) != 4 {
+		return nil, ""
+	}
+	switch channels := in[1]; {
+	case hasName(w, ".time_stack."), hasName(w, ".temporal_transformer"):
+		return nil, "a video model"
+	case channels == 7:
+		return nil, "an upscaling model (7 input channels)"
+	case channels == 8:
+		return nil, "an InstructPix2Pix or novel-view model (8 input channels)"
+	case channels != 4 && channels != 9:
+		return nil, fmt.Sprintf("a UNet with %d input channels", channels)
+	}
+	if adm := shapeOf(w, "label_emb.0.0.weight"); len(adm) == 2 {
+		return admFamily(adm[1], textWidth(w))
+	}
+	if len(shapeOf(w, "middle_block.1.proj_in.weight")) == 2 {
+		return sd2(), ""
+	}
+	return sd1(), ""
+}
+
+// admFamily tells the families with a vector of sizes apart. The refiner sees
+// the states of the encoder that also gives the pooled text, SDXL those of one
+// more.
+func admFamily(width, text int) (*Family, string) {
 	switch {
-	case strings.Contains(names, "joint_blocks.0.context_block.attn.qkv.weight"):
-		return "a Stable Diffusion 3 model"
-	case strings.Contains(names, "double_blocks.0.img_attn.norm.key_norm.scale"):
-		return "a Flux model"
-	case strings.Contains(names, "input_hint_block.0.weight"), strings.Contains(names, "controlnet_cond_embedding."):
-		return "a ControlNet"
-	case strings.Contains(names, ".lora_up.weight"), strings.Contains(names, ".lora_A.weight"), strings.Contains(names, ".hada_w1_a"), strings.Contains(names, ".lokr_w1"):
-		return "a LoRA"
-	case has(unet, "input_blocks.0.0.weight"):
-		return unetFamily(unet)
-	case has(w, "input_blocks.0.0.weight"):
-		return "a UNet without text encoder and autoencoder"
-	case strings.Contains(names, "down_blocks.0.resnets."):
-		return "a part of a model in the diffusers layout"
-	case strings.Contains(names, "decoder.conv_in.weight"):
-		return "an autoencoder (VAE) alone"
-	case strings.Contains(names, "text_model.encoder.layers.0."), strings.Contains(names, "encoder.block.0.layer.0.SelfAttention."):
-		return "a text encoder alone"
+	case text == 1024 && (width == 1536 || width == 2048):
+		return nil, "an unCLIP model"
+	case width-len(refiner().Numbers)*NumberWidth == text:
+		return refiner(), ""
+	case width > len(sdxl().Numbers)*NumberWidth && width-len(sdxl().Numbers)*NumberWidth < text:
+		return sdxl(), ""
+	}
+	return nil, fmt.Sprintf("a UNet with a class vector of width %d", width)
+}
+
+// textWidth returns the width of the text states that a UNet attends to.
+func textWidth(w nn.Weights) int {
+	for _, n := range w.Names() {
+		if strings.HasSuffix(n, ".attn2.to_k.weight") {
+			if s := shapeOf(w, n); len(s) == 2 {
+				return s[1]
+			}
+		}
+	}
+	return 0
+}
+
+func shapeOf(w nn.Weights, name string) tensor.Shape {
+	s, _ := w.Lookup(name)
+	return s.Shape
+}
+
+// resemblance names what a file that is no UNet looks like, "" when nothing
+// fits. Order matters: later kinds share names with earlier ones.
+func resemblance(w nn.Weights) string {
+	for _, kind := range []struct{ seems, part string }{
+		{"a Stable Diffusion 3 model", "joint_blocks.0.context_block.attn.qkv.weight"},
+		{"a Flux model", "double_blocks.0.img_attn.norm.key_norm.scale"},
+		{"a Stable Cascade model", "clip_txt_mapper.weight"},
+		{"a HunyuanDiT or PixArt model", "t_block.1.weight"},
+		{"a Wan video model", "blocks.0.self_attn.norm_q.weight"},
+		{"a ControlNet", "input_hint_block.0.weight"},
+		{"a ControlNet", "controlnet_cond_embedding."},
+		{"a LoRA", ".lora_up.weight"},
+		{"a LoRA", ".lora_A.weight"},
+		{"a LoRA", ".hada_w1_a"},
+		{"a LoRA", ".lokr_w1"},
+		{"a UNet without text encoder and autoencoder", "input_blocks.0.0.weight"},
+		{"a denoiser in the diffusers layout", "down_blocks.0.resnets.0.time_emb_proj."},
+		{"a transformer denoiser in the diffusers layout", "transformer_blocks.0.attn.add_k_proj."},
+		{"an autoencoder (VAE) alone", "decoder.conv_in.weight"},
+		{"a text encoder alone", "encoder.layers.0.mlp.fc1."},
+		{"a text encoder alone", "transformer.resblocks.0.mlp.c_fc."},
+		{"a T5 text encoder", "encoder.block.0.layer.0.SelfAttention."},
+		{"a language model", "model.layers.0.self_attn.q_proj."},
+	} {
+		if hasName(w, kind.part) {
+			return kind.seems
+		}
 	}
 	return ""
 }
 
-// unetFamily tells the members of the UNet family apart by the width of the
-// size conditioning, the kind of projection before a transformer and the
-// number of input channels.
-func unetFamily(w nn.Weights) string {
-	shape := func(name string) tensor.Shape { s, _ := w.Lookup(name); return s.Shape }
-	if adm := shape("label_emb.0.0.weight"); adm != nil {
-		return admFamily(adm)
-	}
-	proj := shape("middle_block.1.proj_in.weight")
-	in := shape("input_blocks.0.0.weight")
-	switch {
-	case len(proj) == 2:
-		return "a Stable Diffusion 2.x checkpoint"
-	case len(in) == 4 && in[1] == 4:
-		return sd1
-	case len(in) == 4 && in[1] == 9:
-		return "a Stable Diffusion inpainting checkpoint (9 input channels)"
-	case len(in) == 4 && in[1] == 8:
-		return "an InstructPix2Pix checkpoint (8 input channels)"
-	}
-	return ""
-}
-
-// admFamily tells the families with size conditioning apart: six embedded
-// numbers of width 256 beside the pooled text in SDXL, five in its refiner,
-// whose encoders are wide 1280 where the files are real.
-func admFamily(adm tensor.Shape) string {
-	const numbers = 256
-	switch width := adm[len(adm)-1]; {
-	case width == 1280+5*numbers, width == 128+5*numbers:
-		return "a Stable Diffusion XL refiner checkpoint"
-	case width > 6*numbers:
-		return "a Stable Diffusion XL checkpoint"
-	}
-	return "a UNet with class conditioning"
+func hasName(w nn.Weights, part string) bool {
+	return slices.ContainsFunc(w.Names(), func(n string) bool { return strings.Contains(n, part) })
 }
 
 // DetectVAE recognises an autoencoder file, with or without the prefix that it
 // has inside a checkpoint.
 func DetectVAE(w nn.Weights) (nn.Weights, error) {
-	for _, v := range []nn.Weights{w, Under(w, vaePrefix)} {
-		if _, ok := v.Lookup("decoder.conv_in.weight"); ok {
+	for _, v := range []nn.Weights{w, Under(w, vaePrefix), ldmVAE(w)} {
+		if _, ok := v.Lookup("decoder.mid.block_1.conv1.weight"); ok {
 			return v, nil
 		}
 	}
-	return nil, &UnsupportedError{Seems: family(w, Under(w, unetPrefix)), Wanted: "an autoencoder (VAE) file"}
+	return nil, &UnsupportedError{Seems: resemblance(w), Wanted: "an autoencoder (VAE) file"}
 }
 
-// DetectCLIP recognises a CLIP-L text encoder file, alone or inside a
-// checkpoint.
-func DetectCLIP(w nn.Weights) (nn.Weights, error) {
-	for _, v := range []nn.Weights{w, Under(w, clipPrefix)} {
-		v = textModel(v)
-		if _, ok := v.Lookup("text_model.encoder.layers.0.mlp.fc1.weight"); ok {
-			return v, nil
+// DetectText recognises the text encoders of one family, each in a file of its
+// own, in any order.
+func DetectText(files ...nn.Weights) ([]Text, error) {
+	found := map[string]Text{}
+	for i, w := range files {
+		text := textModel(w)
+		kind := textKind(text)
+		if kind == "" {
+			return nil, &UnsupportedError{Seems: resemblance(w), Wanted: "a CLIP text encoder file"}
+		}
+		if _, twice := found[kind]; twice {
+			return nil, fmt.Errorf("both files hold the same encoder, %s", kind)
+		}
+		found[kind] = Text{Weights: text, File: i}
+	}
+	for _, f := range []*Family{sd1(), sd2(), refiner(), sdxl()} {
+		if texts := f.texts(found); len(texts) == len(found) && len(texts) == len(f.Text) {
+			return texts, nil
 		}
 	}
-	return nil, &UnsupportedError{Seems: family(w, Under(w, unetPrefix)), Wanted: "a CLIP-L text encoder file"}
+	return nil, fmt.Errorf("no supported family has just the text encoders %s", strings.Join(slices.Sorted(maps.Keys(found)), " and "))
 }
 
-// textModel gives a tower its "text_model." prefix where the file leaves it
-// out.
-func textModel(w nn.Weights) nn.Weights {
-	if _, ok := w.Lookup("encoder.layers.0.mlp.fc1.weight"); ok {
-		return above{w, "text_model."}
+// texts picks the family's encoders out of those found.
+func (f *Family) texts(found map[string]Text) []Text {
+	var texts []Text
+	for _, e := range f.Text {
+		if t, ok := found[e.Name]; ok {
+			t.TextEncoder = e
+			texts = append(texts, t)
+		}
 	}
-	return w
+	return texts
+}
+
+// textKind tells text encoders apart by their number of layers, 12, 24 or 32.
+func textKind(w nn.Weights) string {
+	for _, kind := range []struct {
+		name  string
+		layer int
+	}{{"clip_g", 30}, {"clip_h", 22}, {"clip_l", 0}} {
+		if _, ok := w.Lookup(fmt.Sprintf("text_model.encoder.layers.%d.mlp.fc1.weight", kind.layer)); ok {
+			return kind.name
+		}
+	}
+	return ""
 }
 
 // Decoder returns the weights of VAEDecoder.
@@ -169,58 +257,4 @@ func Encoder(vae nn.Weights) nn.Weights { return keep(vae, "encoder.", "quant_co
 // up outside the graph, and the projection of the pooled vector.
 func Tower(clip nn.Weights) nn.Weights {
 	return keep(clip, "text_model.encoder.", "text_model.final_layer_norm.")
-}
-
-// Under returns the weights whose names begin with prefix, without it.
-func Under(w nn.Weights, prefix string) nn.Weights {
-	u := under{w: w, prefix: prefix}
-	for _, n := range w.Names() {
-		if rest, ok := strings.CutPrefix(n, prefix); ok {
-			u.names = append(u.names, rest)
-		}
-	}
-	return u
-}
-
-// keep returns the weights whose names begin with one of the prefixes.
-func keep(w nn.Weights, prefixes ...string) nn.Weights {
-	u := under{w: w}
-	for _, n := range w.Names() {
-		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(n, p) }) {
-			u.names = append(u.names, n)
-		}
-	}
-	return u
-}
-
-// under is a part of other weights, with a prefix taken off their names.
-type under struct {
-	w      nn.Weights
-	prefix string
-	names  []string
-}
-
-func (u under) Lookup(name string) (nn.Source, bool) { return u.w.Lookup(u.prefix + name) }
-func (u under) Names() []string                      { return u.names }
-
-// above is the opposite of under: names get a prefix that the file lacks.
-type above struct {
-	w      nn.Weights
-	prefix string
-}
-
-func (a above) Lookup(name string) (nn.Source, bool) {
-	rest, ok := strings.CutPrefix(name, a.prefix)
-	if !ok {
-		return nn.Source{}, false
-	}
-	return a.w.Lookup(rest)
-}
-
-func (a above) Names() []string {
-	var names []string
-	for _, n := range a.w.Names() {
-		names = append(names, a.prefix+n)
-	}
-	return names
 }

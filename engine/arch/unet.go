@@ -4,9 +4,10 @@ import (
 	"github.com/comfyrun/comfyrun/engine/nn"
 )
 
-// UNet is the latent denoiser of the Stable Diffusion 1 family. Everything but
+// UNet is the latent denoiser of Stable Diffusion 1, 2 and XL. Everything but
 // the rule for attention heads is read from the checkpoint: the widths, the
-// number of blocks, where transformers stand.
+// number of blocks, where transformers stand and how deep they are, whether
+// there is a vector of sizes.
 // Source: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion
 // Models, 2022; names as in the released checkpoints, for example
 // https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive.
@@ -17,12 +18,10 @@ type UNet struct {
 	HeadWidth int
 }
 
-// SD1UNet has 8 heads at every width.
-// https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5/blob/main/unet/config.json
-var SD1UNet = UNet{Heads: 8}
-
 // Build traces the network. Inputs: x [batch, channel, height, width] as
-// scaled for the network, timesteps [batch], context [batch, tokens, width].
+// scaled for the network, timesteps [batch], context [batch, tokens, width]
+// and, where the checkpoint has label_emb, y [batch, width], the pooled text
+// and the embedded sizes.
 // Output: out [batch, 4, height, width], the predicted noise (or velocity).
 // Height and width are multiples of 1 latent pixel: odd sizes halve upwards.
 func (u UNet) Build(p nn.Scope) {
@@ -32,14 +31,24 @@ func (u UNet) Build(p nn.Scope) {
 	x := p.Input("x", "batch", channels, "height", "width")
 	t := nn.TimestepEmbedding(p.Input("timesteps", "batch"), mc)
 	n.context = p.Input("context", "batch", "tokens", contextWidth(p))
-	n.emb = embed(p.In("time_embed"), t).SiLU()
+	emb := embed(p.In("time_embed"), t)
+	if label := p.In("label_emb.0"); label.Has() {
+		emb = emb.Add(embed(label, p.Input("y", "batch", label.In("0").Dim("weight", 1))))
+	}
+	n.emb = emb.SiLU()
 	p.Output("out", n.forward(p, nn.Conv(in, x, mc, nn.Same(3))))
 }
 
 // contextWidth reads the width of the text states from the first
-// cross-attention; every UNet has one in the middle.
+// cross-attention.
 func contextWidth(p nn.Scope) int {
-	return p.In("middle_block.1.transformer_blocks.0.attn2.to_k").Dim("weight", 1)
+	const key = "transformer_blocks.0.attn2.to_k"
+	for i := 1; p.In("input_blocks.%d", i).Has(); i++ {
+		if k := p.In("input_blocks.%d.1."+key, i); k.Has() {
+			return k.Dim("weight", 1)
+		}
+	}
+	return p.In("middle_block.1."+key).Dim("weight", 1)
 }
 
 // embed is the pair of layers that lifts an embedding to the width of the
@@ -67,9 +76,7 @@ func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
 		}
 		skips = append(skips, h)
 	}
-	h = n.resBlock(p.In("middle_block.0"), h)
-	h = n.transformer(p.In("middle_block.1"), h)
-	h = n.resBlock(p.In("middle_block.2"), h)
+	h = n.middle(p.In("middle_block"), h)
 	for i := 0; len(skips) > 0; i++ {
 		skip := skips[len(skips)-1]
 		skips = skips[:len(skips)-1]
@@ -81,6 +88,19 @@ func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
 	}
 	out := p.In("out.2")
 	return nn.Conv(out, nn.GroupNorm(p.In("out.0"), h, 1e-5).SiLU(), out.Dim("weight", 0), nn.Same(3))
+}
+
+// middle is what stands between both halves. Distilled models lack its
+// transformer with the block behind, or all of it.
+func (n net) middle(p nn.Scope, h *nn.Value) *nn.Value {
+	if !p.Has() {
+		return h
+	}
+	h = n.block(p, h)
+	if p.In("2").Has() {
+		h = n.resBlock(p.In("2"), h)
+	}
+	return h
 }
 
 // block is a residual block with the transformer behind it where one stands.

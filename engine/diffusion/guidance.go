@@ -45,7 +45,8 @@ func (g *guidance) resolve(conds []Conditioning) ([][]region, error) {
 	lists := make([][]region, len(conds))
 	for i, c := range conds {
 		var err error
-		if lists[i], err = g.run.regions(c); err != nil {
+		// The negative conditioning is the last one of every guider.
+		if lists[i], err = g.run.regions(c, i > 0 && i == len(conds)-1); err != nil {
 			return nil, err
 		}
 	}

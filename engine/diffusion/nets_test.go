@@ -99,7 +99,10 @@ func testRuntime(t testing.TB, cache *weights.Cache) *Runtime {
 }
 
 func TestNets(t *testing.T) {
-	for name, tolerance := range map[string]float64{"sd15-tiny-fp32": 1e-4, "sd15-tiny-fp16": 1e-4, "sd15-tiny-bf16": 1e-4} {
+	for name, tolerance := range map[string]float64{
+		"sd15-tiny-fp32": 1e-4, "sd15-tiny-fp16": 1e-4, "sd15-tiny-bf16": 1e-4, "sd15-inpaint-tiny-fp16": 1e-4,
+		"sd21-tiny-fp16": 1e-4, "sdxl-tiny-fp16": 1e-4, "sdxl-vpred-ztsnr-tiny-fp16": 1e-4, "sdxl-refiner-tiny-fp16": 1e-4,
+	} {
 		t.Run(name, func(t *testing.T) { testNets(t, name, tolerance) })
 	}
 }
@@ -118,15 +121,14 @@ func testNets(t *testing.T, name string, tolerance float64) {
 
 func testCLIP(t *testing.T, g *golden, clip *CLIP, tolerance float64) {
 	for _, c := range g.CLIP {
+		skipped := clip
 		if c.Skip != nil {
 			var err error
-			if clip, err = clip.WithLayer(*c.Skip); err != nil {
+			if skipped, err = clip.WithLayer(*c.Skip); err != nil {
 				t.Fatal(err)
 			}
-		} else {
-			clip, _ = clip.WithLayer(-1)
 		}
-		cond, err := clip.Encode(t.Context(), c.Text)
+		cond, err := skipped.Encode(t.Context(), c.Text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,18 +146,28 @@ func testUNet(t *testing.T, g *golden, m *Model, tolerance float64) {
 	}
 	for _, u := range g.UNet {
 		x := g.tensor(t, "unet", u.Key+".x")
-		out, err := m.runtime.pool.run(t.Context(), m.unet, map[string]*tensor.Tensor{
+		in := map[string]*tensor.Tensor{
 			"x": x, "timesteps": g.tensor(t, "unet", u.Key+".t"),
 			"context": repeatInput(contextOf(u.Context), x.Dim(0), contextOf(u.Context).Dim(1)),
-		})
+		}
+		if m.vectorWidth > 0 {
+			in["y"] = g.tensor(t, "unet", u.Key+".y")
+		}
+		out, err := m.runtime.pool.run(t.Context(), m.unet, in)
 		if err != nil {
 			t.Fatal(err)
 		}
 		compare(t, u.Key, out["out"], g.tensor(t, "unet", u.Key+".out"), tolerance)
 	}
 	for _, a := range g.Apply {
-		den, err := m.predict(t.Context(), g.tensor(t, "unet", a.Key+".x"),
-			map[string]*tensor.Tensor{"context": g.tensor(t, "unet", "context1")}, a.Sigma)
+		in := map[string]*tensor.Tensor{"context": g.tensor(t, "unet", "context1")}
+		if m.vectorWidth > 0 {
+			in["y"] = g.tensor(t, "unet", a.Key+".y")
+		}
+		if m.inpaints {
+			in[inputChannels] = g.tensor(t, "unet", a.Key+".c_concat")
+		}
+		den, err := m.predict(t.Context(), g.tensor(t, "unet", a.Key+".x"), in, a.Sigma)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,12 +24,16 @@ type region struct {
 type rect struct{ y, x, height, width int }
 
 // regions resolves a conditioning for the run's latents.
-func (j *run) regions(c Conditioning) ([]region, error) {
+func (j *run) regions(c Conditioning, negative bool) ([]region, error) {
 	m, shape := j.model.schedule, j.latent.Shape
 	var out []region
 	for _, e := range c {
+		inputs, err := j.model.inputs(e, side{shape, negative})
+		if err != nil {
+			return nil, err
+		}
 		r := region{
-			inputs: map[string]*tensor.Tensor{"context": e.Text}, strength: float32(e.Strength), area: rect{height: shape[2], width: shape[3]},
+			inputs: inputs, strength: float32(e.Strength), area: rect{height: shape[2], width: shape[3]},
 			start: m.PercentToSigma(e.Start), end: m.PercentToSigma(e.End),
 		}
 		if e.Start <= 0 {
@@ -44,7 +48,6 @@ func (j *run) regions(c Conditioning) ([]region, error) {
 			}
 		}
 		r.area = r.area.clip(shape[2], shape[3])
-		var err error
 		if r.channels, err = j.inpaintChannels(e); err != nil {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/comfyrun/comfyrun/engine/arch"
@@ -118,7 +119,7 @@ func (r *Runtime) LoadCheckpoint(ctx context.Context, path string) (*Model, *CLI
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	clip, err := r.newCLIP(f, parts.CLIP)
+	clip, err := r.newCLIP(parts.Text, f)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -142,17 +143,46 @@ func (r *Runtime) LoadVAE(ctx context.Context, path string) (*VAE, error) {
 	return r.newVAE(f, w)
 }
 
-// LoadCLIP reads a CLIP-L text encoder from a file of its own.
-func (r *Runtime) LoadCLIP(ctx context.Context, path string) (*CLIP, error) {
+// LoadUNet reads a denoiser from a file of its own, in the layout of the
+// original checkpoints or that of diffusers.
+func (r *Runtime) LoadUNet(ctx context.Context, path string) (*Model, error) {
 	f, err := weights.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	w, err := arch.DetectCLIP(tensors{f})
+	parts, err := arch.DetectUNet(tensors{f})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return r.newCLIP(f, w)
+	m, err := r.newModel(f, parts)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// LoadCLIP reads a text encoder from a file of its own: CLIP-L as Stable
+// Diffusion 1 uses it, OpenCLIP-H as 2 does, OpenCLIP-bigG as the XL refiner
+// does. CLIP-L and bigG from two files, in any order, are those of XL.
+func (r *Runtime) LoadCLIP(ctx context.Context, paths ...string) (*CLIP, error) {
+	var files []*weights.File
+	var all []nn.Weights
+	for _, path := range paths {
+		f, err := weights.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		files, all = append(files, f), append(all, tensors{f})
+	}
+	texts, err := arch.DetectText(all...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", strings.Join(paths, ", "), err)
+	}
+	var ordered []*weights.File
+	for _, text := range texts {
+		ordered = append(ordered, files[text.File])
+	}
+	return r.newCLIP(texts, ordered...)
 }
 
 // tensors offers the tensors of a file as weights under their own names.

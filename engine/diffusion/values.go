@@ -65,6 +65,8 @@ type Cond struct {
 	// Start and End bound the part of the run, in fractions of its progress, in
 	// which the entry applies.
 	Start, End float64
+	// Hints are told to networks of the Stable Diffusion XL family.
+	Hints Hints
 }
 
 // Conditioning is a list of entries that are evaluated together.
@@ -101,6 +103,7 @@ func (c Conditioning) Digest() string {
 		if e.Area != nil {
 			parts = append(parts, *e.Area)
 		}
+		parts = append(parts, e.Hints.hash()...)
 		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End)
 	}
 	return digest(parts...)

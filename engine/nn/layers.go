@@ -188,12 +188,17 @@ func Picture(x, like *Value) *Value { return x.Transpose(0, 2, 1).ReshapeLike(li
 // Source: Vaswani et al., Attention Is All You Need, 2017, with the cosines
 // first as in the Stable Diffusion checkpoints.
 func TimestepEmbedding(t *Value, dim int) *Value {
-	half := dim / 2
-	freqs := make([]float32, half)
-	for k := range freqs {
-		// float32 at each step: the angle of timestep 999 depends on it.
-		freqs[k] = float32(math.Exp(float64(float32(-math.Log(10000)) * float32(k) / float32(half))))
-	}
-	angles := t.Reshape(Any, 1).Mul(t.b.floats(freqs, 1, half))
+	freqs := Frequencies(dim / 2)
+	angles := t.Reshape(Any, 1).Mul(t.b.floats(freqs, 1, len(freqs)))
 	return Concat(1, angles.Cos(), angles.Sin())
+}
+
+// Frequencies returns 10000^(-k/n) for k = 0…n-1, float32 at each step: the
+// angle of timestep 999 depends on it.
+func Frequencies(n int) []float32 {
+	out := make([]float32, n)
+	for k := range out {
+		out[k] = float32(math.Exp(float64(float32(-math.Log(10000)) * float32(k) / float32(n))))
+	}
+	return out
 }
