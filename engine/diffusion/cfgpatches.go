@@ -143,3 +143,198 @@ func PerpNegPatch(empty Conditioning, scale float64) Patch {
 		}}, nil
 	}}
 }
+
+// RenormCFG limits the length of the guided prediction, per image, to limit
+// times that of the conditional one; 0 sets no limit. Guidance begins below the
+// noise level begin: above it the conditional prediction is taken as it is.
+// Source: Qin et al., Lumina-Image 2.0, 2025, section on inference.
+func RenormCFG(begin, limit float64) Patch {
+	return Patch{name: fmt.Sprintf("renorm cfg %g %g", begin, limit), start: fixed(hooks{
+		combine: func(_ context.Context, c *call) (*tensor.Tensor, error) {
+			if c.sigma >= float32(begin) {
+				return c.cond.Clone(), nil
+			}
+			out := lerp(c.uncond, c.cond, float32(c.cfg))
+			if limit <= 0 {
+				return out, nil
+			}
+			for b := range out.Dim(0) {
+				longest, length := float32(norm(c.cond.Index(b).Data))*float32(limit), float32(norm(out.Index(b).Data))
+				if length >= longest {
+					scale(out.Index(b).Data, longest/length)
+				}
+			}
+			return out, nil
+		},
+	})}
+}
+
+func norm(v []float32) float64 {
+	var sum float64
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	return math.Sqrt(sum)
+}
+
+func scale(v []float32, f float32) {
+	for i := range v {
+		v[i] *= f
+	}
+}
+
+// TCFG keeps of the unconditional score, per image, only what lies along the
+// main direction of both scores, the first right singular vector of the two.
+// Source: Kwon et al., TCFG: Tangential Damping Classifier-free Guidance, 2025.
+func TCFG() Patch {
+	return Patch{name: "tcfg", start: fixed(hooks{
+		before: func(c *call) error {
+			if !c.both {
+				return nil
+			}
+			out := tensor.New(c.x.Shape...)
+			for b := range c.x.Dim(0) {
+				damp(out.Index(b).Data, c.x.Index(b).Data, c.cond.Index(b).Data, c.uncond.Index(b).Data)
+			}
+			c.uncond = out
+			return nil
+		},
+	})}
+}
+
+// damp sets dst to x + the part of uncond-x along the first right singular
+// vector of the rows uncond-x and cond-x. That vector is a combination of the
+// rows with the weights of the larger eigenvector of their 2×2 Gram matrix.
+func damp(dst, x, cond, uncond []float32) {
+	var uu, uc, cc float64
+	for i, v := range x {
+		u, c := float64(uncond[i]-v), float64(cond[i]-v)
+		uu, uc, cc = uu+u*u, uc+u*c, cc+c*c
+	}
+	angle := math.Atan2(2*uc, uu-cc) / 2
+	wu, wc := math.Cos(angle), math.Sin(angle)
+	square := wu*wu*uu + 2*wu*wc*uc + wc*wc*cc // of the vector's length
+	if square == 0 {
+		copy(dst, x)
+		return
+	}
+	along := (wu*uu + wc*uc) / square
+	for i, v := range x {
+		dst[i] = v + float32(along*(wu*float64(uncond[i]-v)+wc*float64(cond[i]-v)))
+	}
+}
+
+// Mahiro pulls the guided prediction towards the scaled conditional one, the
+// more the less both, compared by direction, agree.
+// Source: the guidance of that name by yoinked, 2024, as nodes of ComfyUI offer
+// it.
+func Mahiro() Patch {
+	return Patch{name: "mahiro", start: fixed(hooks{
+		after: func(c *call, den *tensor.Tensor) *tensor.Tensor {
+			leap, uncond, merged := tensor.New(den.Shape...), tensor.New(den.Shape...), tensor.New(den.Shape...)
+			for i, v := range den.Data {
+				leap.Data[i] = c.cond.Data[i] * float32(c.cfg)
+				uncond.Data[i] = signedRoot(c.uncond.Data[i] * float32(c.cfg))
+				merged.Data[i] = signedRoot((leap.Data[i] + v) / 2)
+			}
+			agree := float32(2 * (meanCosine(uncond, merged) + 1))
+			for i, v := range den.Data {
+				leap.Data[i] = (float32(agree*v) + float32((4-agree)*leap.Data[i])) / 4
+			}
+			return leap
+		},
+	})}
+}
+
+func signedRoot(v float32) float32 {
+	return float32(math.Copysign(math.Sqrt(math.Abs(float64(v))), float64(v)))
+}
+
+// meanCosine returns the mean over all pixels of the cosine between the channel
+// vectors of a and b.
+func meanCosine(a, b *tensor.Tensor) float64 {
+	var sum, n float64
+	eachPixel(a, func(at []int) {
+		var dot float64
+		for _, i := range at {
+			dot += float64(a.Data[i]) * float64(b.Data[i])
+		}
+		sum += dot / (max(lengthAt(a, at), 1e-8) * max(lengthAt(b, at), 1e-8))
+		n++
+	})
+	return sum / n
+}
+
+// ScaleEpsilon divides the predicted noise by a factor, against the drift that
+// comes of a network seeing only its own states.
+// Source: Ning et al., Elucidating the Exposure Bias in Diffusion Models, 2024.
+func ScaleEpsilon(factor float64) Patch {
+	return Patch{name: fmt.Sprintf("epsilon scaling %g", factor), all: true, start: fixed(hooks{
+		after: func(c *call, den *tensor.Tensor) *tensor.Tensor {
+			out := tensor.New(den.Shape...)
+			for i, x := range c.x.Data {
+				out.Data[i] = x - (x-den.Data[i])/float32(factor)
+			}
+			return out
+		},
+	})}
+}
+
+// ChangeDirection has f change the step from the unconditional prediction to
+// the conditional one before guidance.
+func ChangeDirection(name string, f func(*tensor.Tensor) (*tensor.Tensor, error)) Patch {
+	return Patch{name: "direction " + name, start: fixed(hooks{before: func(c *call) error {
+		return changeDirection(c, f)
+	}})}
+}
+
+func changeDirection(c *call, f func(*tensor.Tensor) (*tensor.Tensor, error)) error {
+	direction := tensor.New(c.cond.Shape...)
+	for i, u := range c.uncond.Data {
+		direction.Data[i] = c.cond.Data[i] - u
+	}
+	changed, err := f(direction)
+	if err != nil {
+		return err
+	}
+	if !changed.Shape.Equal(c.cond.Shape) {
+		return fmt.Errorf("change guidance: the operation made %v of %v", changed.Shape, c.cond.Shape)
+	}
+	out := tensor.New(c.cond.Shape...)
+	for i, u := range c.uncond.Data {
+		out.Data[i] = changed.Data[i] + u
+	}
+	c.cond = out
+	return nil
+}
+
+// DifferentialDiffusion makes the noise mask say from when on each pixel is
+// repainted: those where it is 1 in the whole run, others in the later part of
+// it. strength below 1 blends with the mask as it is, except 0, which
+// counts as 1.
+// Source: Levin and Fried, Differential Diffusion: Giving Each Pixel Its
+// Strength, 2023.
+func DifferentialDiffusion(strength float64) Patch {
+	return Patch{name: fmt.Sprintf("differential diffusion %g", strength), start: func(g *guidance) (hooks, error) {
+		m, sigmas := g.model.schedule, g.run.Sigmas
+		first, last := m.Timestep(sigmas[0]), m.Timestep(max(m.SigmaMin(), sigmas[len(sigmas)-1]))
+		return hooks{mask: func(mask []float32, sigma float32) []float32 {
+			return thresholded(mask, (m.Timestep(sigma)-last)/(first-last), strength)
+		}}, nil
+	}}
+}
+
+// thresholded returns 1 where the mask reaches the threshold and 0 elsewhere,
+// blended by strength with the mask.
+func thresholded(mask []float32, threshold float32, strength float64) []float32 {
+	out := make([]float32, len(mask))
+	for i, v := range mask {
+		if v >= threshold {
+			out[i] = 1
+		}
+		if strength > 0 && strength < 1 {
+			out[i] = float32(float32(strength)*out[i]) + float32(float32(1-strength)*v)
+		}
+	}
+	return out
+}

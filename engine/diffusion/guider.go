@@ -50,7 +50,9 @@ func (r cfgRule) needs(all bool) []bool { return []bool{true, all || !isOne(r.cf
 
 func (r cfgRule) combine(ctx context.Context, c *call, preds []*tensor.Tensor) (sampling.Denoised, error) {
 	c.pair = pair{preds[0], preds[1], r.cfg}
-	c.before()
+	if err := c.before(); err != nil {
+		return sampling.Denoised{}, err
+	}
 	return c.guide(ctx)
 }
 
@@ -125,7 +127,9 @@ func (r perpRule) needs(all bool) []bool {
 
 func (r perpRule) combine(_ context.Context, c *call, preds []*tensor.Tensor) (sampling.Denoised, error) {
 	c.pair = pair{preds[0], preds[2], r.cfg}
-	c.before()
+	if err := c.before(); err != nil {
+		return sampling.Denoised{}, err
+	}
 	return c.after(perpNeg(c.pair, preds[1], r.negativeScale)), nil
 }
 

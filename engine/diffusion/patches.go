@@ -20,7 +20,7 @@ type Patch struct {
 // hooks are what a patch does in one run. Nil does nothing.
 type hooks struct {
 	// before changes the pair before it is combined.
-	before func(c *call)
+	before func(c *call) error
 	// combine replaces the formula; the last patch that has it wins.
 	combine func(ctx context.Context, c *call) (*tensor.Tensor, error)
 	// after changes the combined prediction, which it may overwrite.
@@ -51,12 +51,16 @@ type call struct {
 	both  bool // uncond was evaluated
 }
 
-func (c *call) before() {
+func (c *call) before() error {
 	for _, h := range c.hooks {
-		if h.before != nil {
-			h.before(c)
+		if h.before == nil {
+			continue
+		}
+		if err := h.before(c); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // guide combines the pair.
