@@ -5,7 +5,7 @@ import "github.com/comfyrun/comfyrun/engine"
 // pictureKinds are the choice inputs of addPictures.
 func pictureKinds(d Dirs) []engine.Kind {
 	var out []engine.Kind
-	for _, kinds := range [][]engine.Kind{fileKinds(d), scaleKinds(), imageKinds(), maskKinds(), latentKinds(), latentFileKinds(d)} {
+	for _, kinds := range [][]engine.Kind{fileKinds(d), scaleKinds(), imageKinds(), maskKinds(), latentKinds(), latentFileKinds(d), filterKinds()} {
 		out = append(out, kinds...)
 	}
 	return out
@@ -17,6 +17,7 @@ func addPictures(c *engine.Catalog, d Dirs) {
 	addImageFiles(c, d)
 	addImageScaling(c)
 	addImages(c)
+	addImageFilters(c)
 	addMasks(c)
 	addPrimitives(c)
 }

@@ -3,6 +3,8 @@ package tensor
 import (
 	"fmt"
 	"math"
+	"runtime"
+	"sync"
 )
 
 // Gaussian is a blur over a square of 2·Radius+1 pixels. Sigma is the standard
@@ -10,86 +12,99 @@ import (
 // from the middle is exp(-(x²+y²)/(2·(Sigma·Radius)²)); the weights are divided
 // by their sum. This is the kernel of ComfyUI's picture filters, in which the
 // square reaches from -1 to 1.
+//
+// All arithmetic is in float32, in torch's order: pictures are cut to 8 bits
+// afterwards, so the last bit of a flat area decides about a level.
 type Gaussian struct {
 	Radius int
 	Sigma  float64
 }
 
 // Blur returns t, [batch, channel, height, width], blurred. Beyond the edges
-// the picture is reflected, which needs sides longer than the radius. The
-// kernel is a product of two one-dimensional ones, which is how it is applied;
-// sums are made in float64.
+// the picture is reflected, which needs sides longer than the radius.
 func (g Gaussian) Blur(t *Tensor) (*Tensor, error) {
-	if len(t.Shape) != 4 {
-		return nil, fmt.Errorf("blur tensor: shape %v has not 4 dimensions", t.Shape)
-	}
-	if g.Radius < 1 || g.Radius >= t.Shape[2] || g.Radius >= t.Shape[3] {
-		return nil, fmt.Errorf("blur tensor: radius %d is not between 1 and the shorter side of %dx%d", g.Radius, t.Shape[3], t.Shape[2])
-	}
-	weights := g.weights()
-	out := New(t.Shape...)
-	area := t.Shape[2] * t.Shape[3]
-	for p := range t.Shape[0] * t.Shape[1] {
-		convolveReflected(plane{out.Data[p*area : (p+1)*area], t.Shape[3]}, plane{t.Data[p*area : (p+1)*area], t.Shape[3]}, weights)
-	}
-	return out, nil
+	return g.apply(t, g.kernel())
 }
 
 // Sharpen returns t with its difference from the blurred t added 10·alpha
 // times.
 func (g Gaussian) Sharpen(t *Tensor, alpha float64) (*Tensor, error) {
-	out, err := g.Blur(t)
-	if err != nil {
-		return nil, err
+	k := g.kernel()
+	for i := range k {
+		k[i] *= float32(-10 * alpha)
 	}
-	for i, v := range out.Data {
-		x := float64(t.Data[i])
-		out.Data[i] = float32(x + 10*alpha*(x-float64(v)))
+	middle := len(k) / 2
+	k[middle] = k[middle] - sum32(k) + 1
+	return g.apply(t, k)
+}
+
+// kernel is the square of weights, row by row.
+func (g Gaussian) kernel() []float32 {
+	n := 2*g.Radius + 1
+	k := make([]float32, n*n)
+	at := func(i int) float32 { return float32(float64(i-g.Radius) / float64(g.Radius)) }
+	for i := range k {
+		x, y := at(i%n), at(i/n)
+		d := float32(math.Sqrt(float64(float32(x*x) + float32(y*y))))
+		k[i] = float32(math.Exp(float64(-float32(d*d) / float32(2*g.Sigma*g.Sigma))))
 	}
+	sum := sum32(k)
+	for i := range k {
+		k[i] /= sum
+	}
+	return k
+}
+
+func sum32(v []float32) float32 {
+	sum := 0.0
+	for _, x := range v {
+		sum += float64(x)
+	}
+	return float32(sum)
+}
+
+func (g Gaussian) apply(t *Tensor, kernel []float32) (*Tensor, error) {
+	if len(t.Shape) != 4 {
+		return nil, fmt.Errorf("filter tensor: shape %v has not 4 dimensions", t.Shape)
+	}
+	h, w := t.Shape[2], t.Shape[3]
+	if g.Radius < 1 || g.Radius >= h || g.Radius >= w {
+		return nil, fmt.Errorf("filter tensor: radius %d is not between 1 and the shorter side of %dx%d", g.Radius, w, h)
+	}
+	out := New(t.Shape...)
+	var wait sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for first := range workers {
+		wait.Go(func() {
+			padded := make([]float32, w+2*g.Radius)
+			for row := first; row < len(t.Data)/w; row += workers {
+				y, top := row%h, row-row%h
+				for k := range 2*g.Radius + 1 {
+					at := (top + reflected(y+k-g.Radius, h)) * w
+					reflect(padded, t.Data[at:at+w])
+					addRow(out.Data[row*w:(row+1)*w], padded, kernel[k*(2*g.Radius+1):][:2*g.Radius+1])
+				}
+			}
+		})
+	}
+	wait.Wait()
 	return out, nil
 }
 
-// weights is one row of the kernel, with sum 1.
-func (g Gaussian) weights() []float64 {
-	w := make([]float64, 2*g.Radius+1)
-	sum := 0.0
-	for i := range w {
-		x := float64(i-g.Radius) / float64(g.Radius)
-		w[i] = math.Exp(-x * x / (2 * g.Sigma * g.Sigma))
-		sum += w[i]
+// reflect copies a row into the middle of a longer one and mirrors it at its
+// ends.
+func reflect(dst, row []float32) {
+	r := (len(dst) - len(row)) / 2
+	for i := range dst {
+		dst[i] = row[reflected(i-r, len(row))]
 	}
-	for i := range w {
-		w[i] /= sum
-	}
-	return w
 }
 
-// plane is one channel of a picture, row by row.
-type plane struct {
-	data  []float32
-	width int
-}
-
-// convolveReflected applies a symmetric kernel along both axes of src.
-func convolveReflected(dst, src plane, weights []float64) {
-	w, h, r := src.width, len(src.data)/src.width, len(weights)/2
-	rows := make([]float64, len(src.data))
-	for i := range rows {
-		x, row := i%w, src.data[i-i%w:]
-		for k, f := range weights {
-			rows[i] += f * float64(row[reflected(x+k-r, w)])
-		}
-	}
-	sums := make([]float64, w)
-	for y := range h {
-		clear(sums)
-		for k, f := range weights {
-			for x, v := range rows[reflected(y+k-r, h)*w:][:w] {
-				sums[x] += f * v
-			}
-		}
-		for x, v := range sums {
-			dst.data[y*w+x] = float32(v)
+// addRow adds a row of the kernel's products.
+func addRow(dst, padded, weights []float32) {
+	for k, f := range weights {
+		for x, v := range padded[k : k+len(dst)] {
+			dst[x] = fma(v, f, dst[x])
 		}
 	}
 }
