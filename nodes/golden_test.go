@@ -129,7 +129,7 @@ func planGolden(t *testing.T, c goldenCase) (*engine.Plan, *Runtime) {
 func goldenRuntime(t *testing.T, c goldenCase) *Runtime {
 	t.Helper()
 	dir := t.TempDir()
-	folders := map[string]string{"emb": "embeddings", "vae": "vae"}
+	folders := map[string]string{"emb": "embeddings", "vae": "vae", "controlnet": "controlnet", "esrgan": "upscale_models"}
 	names := c.Models
 	if c.Name == "embeddings" || c.Name == "conditioning" {
 		names = append(slices.Clone(names), "emb-sd15-tiny", "emb-one-sd15-tiny")

@@ -68,6 +68,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 		engine.Combo[deviceName](engine.Choices("default", "cpu")),
 		engine.Combo[seedBehavior](engine.Choices("random", "fixed")),
 	)
+	kinds = append(kinds, r.upscalerKinds()...)
 	c := engine.NewCatalog(kinds...)
 	r.addLoaders(c)
 	addConditioning(c)
@@ -77,6 +78,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 	addLatentFiles(c, r.Dirs)
 	addInpainting(c)
 	addSampling(c)
+	r.addUpscalers(c)
 	addPictures(c, r.Dirs)
 	return c, c.Err()
 }
