@@ -115,7 +115,7 @@ func (in *Input) setRange(tag string) error {
 var uiFlags = []string{
 	"advanced", "audio_upload", "chip", "control_after_generate", "defaultInput", "display", "display_name",
 	"dynamicPrompts", "file_upload", "forceInput", "hidden", "image_folder", "image_upload", "label_off", "label_on",
-	"lazy", "multi_select", "multiline", "multiselect", "placeholder", "rawLink", "remote", "socketless",
+	"lazy", "multi_select", "multiline", "multiselect", "placeholder", "rawLink", "remote", "round", "socketless",
 	"video_upload", "widgetType",
 }
 
