@@ -52,14 +52,19 @@ type NodeError struct {
 	Outputs []string
 
 	// Of running: the nodes that a page shows for a node made by an
-	// expansion, and what the call was given.
+	// expansion, the class of the real one, and what the call was given.
 	Display, Real string
+	RealClass     string
 	Inputs        map[string][]any
 }
 
-// Error names node, class and input.
+// Error names node, class and input; of a node made by an expansion also the
+// node of the workflow behind it.
 func (e *NodeError) Error() string {
 	var b strings.Builder
+	if e.Real != "" && e.Real != e.Node {
+		fmt.Fprintf(&b, "node %s (%s), in its ", e.Real, e.RealClass)
+	}
 	fmt.Fprintf(&b, "node %s", e.Node)
 	if e.Class != "" {
 		fmt.Fprintf(&b, " (%s)", e.Class)

@@ -64,6 +64,14 @@ func (s *Step) meta() Meta {
 	return m
 }
 
+// real is the node of the workflow behind a node made by an expansion.
+func (s *Step) real() *Step {
+	for s.parent != nil {
+		s = s.parent
+	}
+	return s
+}
+
 func (r *run) emit(e Event) {
 	if r.options.Events == nil {
 		return

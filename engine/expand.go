@@ -75,6 +75,8 @@ func expands(calls []returned) bool {
 // those that its results are linked to.
 func (r *run) expand(t *task, calls []returned) error {
 	var outputs []*Step
+	// A node whose results were let go may expand again: under new ids.
+	r.grown[t.step]++
 	for _, c := range calls {
 		if c.Expand == nil {
 			continue

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -96,4 +97,32 @@ func TestErrorInExpansion(t *testing.T) {
 	if tr.err == nil || !strings.HasPrefix(tr.err.Error(), "node 3 (Half): panic: ") {
 		t.Errorf("%v", tr.err)
 	}
+}
+
+func TestErrorNamesTheExpandingNode(t *testing.T) {
+	c := NewCatalog()
+	Add(c, "Fail", "", struct{}{}, func(context.Context, struct{}) (int, error) { return 0, errors.New("no") })
+	c.AddType(&NodeType{Class: "Outer", IsOutput: true, Call: func(ctx context.Context, _ *Args) (Returned, error) {
+		e := NewExpand(ctx)
+		return Returned{Expand: e.Return(e.Named("inner", "Fail", nil).Out(0))}, nil
+	}, Outputs: []Output{{Kind: KindInt}}})
+	plan, err := NewPlan(brief(t, "7 Outer"), c, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = (&Runner{}).Run(t.Context(), plan, RunOptions{})
+	if want := "node 7 (Outer), in its node 7.0.0.inner (Fail): no"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+func TestTransient(t *testing.T) {
+	ty, r := newToys(t), &Runner{Cache: &Cache{}}
+	exp, _ := ty.Type("Exp")
+	exp.Transient = true
+	lines := []string{"1 Src v=1", "3 Exp image=@1.0 n=2", "4 Show value=@3.0"}
+	ty.run(t, r, lines...).ok().ran("1", "3", "3.0.0.1", "3.0.0.2", "4")
+	ty.run(t, r, lines...).ok().ran().shows("4", "1mm")
+	// The node expands again; what it expands to is there.
+	ty.run(t, r, lines[0], lines[1], "4 ExpSave image=@3.0", "5 Show value=@4.0").ok().ran("3", "4", "4.0.0.1", "5")
 }

@@ -22,7 +22,7 @@ func (r *run) job(t *task) *job {
 	if len(s.Type.Hidden) > 0 {
 		j.args.Hidden = r.hidden(s)
 	}
-	j.scope = scope{node: s.ID, progress: func(value, total int, preview any) {
+	j.scope = scope{node: s.ID, expansions: r.grown[s], progress: func(value, total int, preview any) {
 		r.tell(s, Event{Kind: EventProgress, Value: value, Total: total, Preview: preview})
 	}}
 	j.notify = func(b Blocker) { r.blocked(s, b) }
@@ -78,7 +78,7 @@ func (r *run) hidden(s *Step) HiddenValues {
 // on.
 func (r *run) blocked(s *Step, b Blocker) {
 	m := s.meta()
-	err := &NodeError{Node: s.ID, Class: s.Type.Class, Kind: ExecutionBlocked, Err: b, Display: m.Display, Real: m.Real}
+	err := &NodeError{Node: s.ID, Class: s.Type.Class, Kind: ExecutionBlocked, Err: b, Display: m.Display, Real: m.Real, RealClass: s.real().Type.Class}
 	r.tell(s, Event{Kind: EventBlocked, Nodes: r.finished(), Err: err})
 }
 

@@ -23,6 +23,7 @@ type NodeType struct {
 	IsOutput     bool // runs although nobody wants its outputs
 	InputIsList  bool // called once with whole lists
 	Volatile     bool // never the same twice: runs again in every prompt
+	Transient    bool // results are not kept from run to run: for types that only expand, as what they expand to is kept
 	Device       bool // needs the device for itself: never runs beside another such node
 	Experimental bool
 	Deprecated   bool

@@ -146,7 +146,7 @@ func (r *run) fail(ctx context.Context, s *Step, err error, args *Args) {
 		return
 	}
 	m := s.meta()
-	e := &NodeError{Node: s.ID, Class: s.Type.Class, Kind: ExecutionFailed, Err: err, Display: m.Display, Real: m.Real}
+	e := &NodeError{Node: s.ID, Class: s.Type.Class, Kind: ExecutionFailed, Err: err, Display: m.Display, Real: m.Real, RealClass: s.real().Type.Class}
 	switch own := err.(type) { // as it is: a wrapped one may tell of another node
 	case *InputError:
 		e.Input, e.Err = own.Input, own.Err

@@ -34,6 +34,7 @@ type run struct {
 	uses    map[*Step]int    // links to a step from tasks that are not done
 	flying  map[Key]*task    // executing now, or waiting for its expansion
 	ui      map[*Step]NodeUI
+	grown   map[*Step]int // expansions so far
 
 	failure  *NodeError
 	failedAt Meta
@@ -71,7 +72,7 @@ func newRun(r *Runner, p *Plan, o RunOptions) *run {
 		result: &Result{values: map[string][][]any{}},
 		tasks:  make(map[*Step]*task, len(p.Steps)), uses: make(map[*Step]int, len(p.Steps)),
 		results: map[Key]*outcome{}, holders: map[Key]int{}, flying: map[Key]*task{},
-		ui: map[*Step]NodeUI{}, byID: map[string]*Step{},
+		ui: map[*Step]NodeUI{}, byID: map[string]*Step{}, grown: map[*Step]int{},
 	}
 }
 
@@ -265,7 +266,9 @@ func (r *run) finish(t *task, out *outcome, shared bool) {
 	if !shared {
 		out.meta = t.step.meta()
 		delete(r.flying, t.step.Key)
-		r.runner.Cache.put(t.step.Key, out)
+		if !t.step.Type.Transient {
+			r.runner.Cache.put(t.step.Key, out)
+		}
 	}
 	r.results[t.step.Key] = out
 	r.report(t, shared)
