@@ -16,6 +16,8 @@ type UNet struct {
 	Heads int
 	// HeadWidth is the width of a head where Heads is 0.
 	HeadWidth int
+	// Steered adds inputs for what ControlNets and adapters add: see Residual.
+	Steered bool
 }
 
 // Build traces the network. Inputs: x [batch, channel, height, width] as
@@ -25,18 +27,25 @@ type UNet struct {
 // Output: out [batch, 4, height, width], the predicted noise (or velocity).
 // Height and width are multiples of 1 latent pixel: odd sizes halve upwards.
 func (u UNet) Build(p nn.Scope) {
+	n, h := u.enter(p)
+	n.emb = n.emb.SiLU()
+	p.Output("out", n.forward(p, h))
+}
+
+// enter declares the inputs and returns what the blocks share, emb not yet
+// activated, and what the first convolution makes of x.
+func (u UNet) enter(p nn.Scope) (net, *nn.Value) {
 	in := p.In("input_blocks.0.0")
 	mc, channels := in.Dim("weight", 0), in.Dim("weight", 1)
 	n := net{heads: u}
 	x := p.Input("x", "batch", channels, "height", "width")
 	t := nn.TimestepEmbedding(p.Input("timesteps", "batch"), mc)
 	n.context = p.Input("context", "batch", "tokens", contextWidth(p))
-	emb := embed(p.In("time_embed"), t)
+	n.emb = embed(p.In("time_embed"), t)
 	if label := p.In("label_emb.0"); label.Has() {
-		emb = emb.Add(embed(label, p.Input("y", "batch", label.In("0").Dim("weight", 1))))
+		n.emb = n.emb.Add(embed(label, p.Input("y", "batch", label.In("0").Dim("weight", 1))))
 	}
-	n.emb = emb.SiLU()
-	p.Output("out", n.forward(p, nn.Conv(in, x, mc, nn.Same(3))))
+	return n, nn.Conv(in, x, mc, nn.Same(3))
 }
 
 // contextWidth reads the width of the text states from the first
@@ -66,20 +75,12 @@ type net struct {
 }
 
 func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
-	skips := []*nn.Value{h}
-	for i := 1; p.In("input_blocks.%d", i).Has(); i++ {
-		block := p.In("input_blocks.%d", i)
-		if down := block.In("0.op"); down.Has() {
-			h = nn.Conv(down, h, down.Dim("weight", 0), nn.Window{Kernel: 3, Stride: 2, Pads: [4]int{1, 1, 1, 1}})
-		} else {
-			h = n.block(block, h)
-		}
-		skips = append(skips, h)
-	}
-	h = n.middle(p.In("middle_block"), h)
+	skips := n.down(p, h)
+	h = n.steer(p, Residual{Middle, 0}, n.middle(p.In("middle_block"), skips[len(skips)-1]))
 	for i := 0; len(skips) > 0; i++ {
-		skip := skips[len(skips)-1]
-		skips = skips[:len(skips)-1]
+		last := len(skips) - 1
+		skip := n.steer(p, Residual{Skip, last}, skips[last])
+		skips = skips[:last]
 		block := p.In("output_blocks.%d", i)
 		h = n.block(block, nn.Concat(1, h, skip))
 		if len(skips) > 0 {
@@ -88,6 +89,24 @@ func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
 	}
 	out := p.In("out.2")
 	return nn.Conv(out, nn.GroupNorm(p.In("out.0"), h, 1e-5).SiLU(), out.Dim("weight", 0), nn.Same(3))
+}
+
+// down runs the input blocks after the first and returns what each gives, the
+// first's output h before them.
+func (n net) down(p nn.Scope, h *nn.Value) []*nn.Value {
+	h = n.steer(p, Residual{Input, 0}, h)
+	skips := []*nn.Value{h}
+	for i := 1; p.In("input_blocks.%d", i).Has(); i++ {
+		block := p.In("input_blocks.%d", i)
+		if down := block.In("0.op"); down.Has() {
+			h = nn.Conv(down, h, down.Dim("weight", 0), nn.Window{Kernel: 3, Stride: 2, Pads: [4]int{1, 1, 1, 1}})
+		} else {
+			h = n.block(block, h)
+		}
+		h = n.steer(p, Residual{Input, i}, h)
+		skips = append(skips, h)
+	}
+	return skips
 }
 
 // middle is what stands between both halves. Distilled models lack its

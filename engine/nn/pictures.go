@@ -69,3 +69,6 @@ func Mean(x *Value) *Value {
 	y := x.b.apply(call{op: "GlobalAveragePool", in: []*Value{x}}, append(slices.Clone(x.shape[:2]), 1, 1))
 	return y.Reshape(0, x.Dim(1))
 }
+
+// Constant returns numbers that the graph carries.
+func (p Scope) Constant(data []float32, shape ...int) *Value { return p.b.floats(data, shape...) }
