@@ -75,6 +75,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/comfyrun/comfyrun/engine/ort/winograd"
 	ortgo "github.com/yalue/onnxruntime_go"
 )
 
@@ -128,9 +129,12 @@ func listProviders(api C.api_table) ([]string, error) {
 	return providers, nil
 }
 
-// The binding's RunOptions holds nothing but the C pointer; this does not
-// compile should that change.
-const _ = uint(unsafe.Sizeof(uintptr(0)) - unsafe.Sizeof(ortgo.RunOptions{}))
+// The binding's RunOptions and SessionOptions hold nothing but the C pointer;
+// this does not compile should that change.
+const (
+	_ = uint(unsafe.Sizeof(uintptr(0)) - unsafe.Sizeof(ortgo.RunOptions{}))
+	_ = uint(unsafe.Sizeof(uintptr(0)) - unsafe.Sizeof(ortgo.SessionOptions{}))
+)
 
 // releaseAfterRun makes a run give the shared arena's memory that is unused at
 // its end back to the system.
@@ -142,4 +146,10 @@ func releaseAfterRun(api C.api_table, ro *ortgo.RunOptions) error {
 		return errors.New("arena shrinkage is not accepted")
 	}
 	return nil
+}
+
+// registerOperators makes our own operators known to a session with so many
+// threads.
+func registerOperators(api C.api_table, so *ortgo.SessionOptions, threads int) (*winograd.Operator, error) {
+	return winograd.Register(unsafe.Pointer(api), *(*unsafe.Pointer)(unsafe.Pointer(so)), threads)
 }

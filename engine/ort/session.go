@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/comfyrun/comfyrun/engine/onnx"
+	"github.com/comfyrun/comfyrun/engine/ort/winograd"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 	ortgo "github.com/yalue/onnxruntime_go"
 )
@@ -37,8 +38,9 @@ type Session struct {
 	inputs   []string
 	outputs  []string
 
-	mu      sync.RWMutex // held for reading while a run is on
-	session *ortgo.DynamicAdvancedSession
+	mu        sync.RWMutex // held for reading while a run is on
+	session   *ortgo.DynamicAdvancedSession
+	operators *winograd.Operator
 }
 
 // NewSession makes the model ready to run. Weights in external files are
@@ -61,16 +63,30 @@ func (e *Env) NewSession(m *onnx.Model, o Options) (*Session, error) {
 	if err != nil {
 		return nil, &Error{Op: op, Code: CodeModel, Message: err.Error()}
 	}
-	so, err := sessionOptions(o)
-	if err != nil {
-		return nil, wrap(op, CodeModel, s.provider, err)
-	}
-	defer so.Destroy()
-	s.session, err = ortgo.NewDynamicAdvancedSessionWithONNXData(data, s.inputs, s.outputs, so)
-	if err != nil {
+	if err := s.open(data, o); err != nil {
 		return nil, wrap(op, CodeModel, s.provider, err)
 	}
 	return s, nil
+}
+
+// open makes the binding's session for an encoded model.
+func (s *Session) open(data []byte, o Options) error {
+	if o.Threads == 0 {
+		o.Threads = physicalCores()
+	}
+	so, err := sessionOptions(o)
+	if err != nil {
+		return err
+	}
+	defer so.Destroy()
+	if s.operators, err = registerOperators(s.env.api, so, o.Threads); err != nil {
+		return err
+	}
+	s.session, err = ortgo.NewDynamicAdvancedSessionWithONNXData(data, s.inputs, s.outputs, so)
+	if err != nil {
+		s.operators.Close()
+	}
+	return err
 }
 
 // floatNames returns the names of the values, all of which must be float32
@@ -102,9 +118,6 @@ func sessionOptions(o Options) (*ortgo.SessionOptions, error) {
 }
 
 func configure(so *ortgo.SessionOptions, o Options) error {
-	if o.Threads == 0 {
-		o.Threads = physicalCores()
-	}
 	errs := []error{
 		so.SetGraphOptimizationLevel(ortgo.GraphOptimizationLevelEnableExtended),
 		so.SetIntraOpNumThreads(o.Threads),
@@ -288,6 +301,7 @@ func (s *Session) Close() error {
 	}
 	err := s.session.Destroy()
 	s.session = nil
+	s.operators.Close()
 	if err != nil {
 		return wrap(fmt.Sprintf("close session %q", s.name), CodeRun, s.provider, err)
 	}
