@@ -69,9 +69,11 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 		engine.Combo[seedBehavior](engine.Choices("random", "fixed")),
 	)
 	kinds = append(kinds, r.upscalerKinds()...)
+	kinds = append(kinds, r.loaderKinds()...)
 	c := engine.NewCatalog(kinds...)
 	r.addLoaders(c)
 	addConditioning(c)
+	addSDXL(c)
 	addLatents(c)
 	addLatentMath(c)
 	addLatentShapes(c)

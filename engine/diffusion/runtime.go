@@ -144,8 +144,8 @@ func (r *Runtime) LoadVAE(ctx context.Context, path string) (*VAE, error) {
 }
 
 // LoadUNet reads a denoiser from a file of its own, in the layout of the
-// original checkpoints or that of diffusers.
-func (r *Runtime) LoadUNet(ctx context.Context, path string) (*Model, error) {
+// original checkpoints or that of diffusers, its weights rounded to p.
+func (r *Runtime) LoadUNet(ctx context.Context, path string, p Precision) (*Model, error) {
 	f, err := weights.Open(path)
 	if err != nil {
 		return nil, err
@@ -154,10 +154,14 @@ func (r *Runtime) LoadUNet(ctx context.Context, path string) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if parts.Model, err = newRounded(parts.Model, p); err != nil {
+		return nil, err
+	}
 	m, err := r.newModel(f, parts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	m.unet.variant = string(p)
 	return m, nil
 }
 

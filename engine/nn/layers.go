@@ -80,7 +80,7 @@ func UpConv(p Scope, x *Value, out int) *Value {
 	if !ok {
 		return x
 	}
-	folded := then(weight, tensor.Shape{4 * out, in, 2, 2}, Make{Name: "fold-upsample-2x", Apply: foldUpsample(out * in)})
+	folded := weight.Then(tensor.Shape{4 * out, in, 2, 2}, Make{Name: "fold-upsample-2x", Apply: foldUpsample(out * in)})
 	bias := p.Param("bias", out)
 	var parts []*Value
 	for phase := range 4 {

@@ -129,10 +129,10 @@ func (p Scope) source(name string, shape tensor.Shape) (Source, bool) {
 	return src, ok
 }
 
-// then returns the source of what m makes of the weight src.
-func then(src Source, shape tensor.Shape, m Make) Source {
-	if base := src.Make; base != nil {
-		after, have := m.Apply, src.Shape
+// Then returns the source of what m makes of the weight s.
+func (s Source) Then(shape tensor.Shape, m Make) Source {
+	if base := s.Make; base != nil {
+		after, have := m.Apply, s.Shape
 		m.Name = base.Name + "+" + m.Name
 		m.Apply = func(dst []float32, parts []*tensor.Tensor) error {
 			mid := tensor.New(have...)
@@ -142,7 +142,7 @@ func then(src Source, shape tensor.Shape, m Make) Source {
 			return after(dst, []*tensor.Tensor{mid})
 		}
 	}
-	return Source{Shape: shape, From: src.From, Make: &m}
+	return Source{Shape: shape, From: s.From, Make: &m}
 }
 
 func (p Scope) misfit(name string, have, want tensor.Shape) {
