@@ -68,10 +68,6 @@ func adapterName(old string) string {
 // Build traces the network. Input: x [batch, Channels·Shuffle², height,
 // width], blocks of pixels in [0, 1]. Outputs: residuals.
 func (a *Adapter) Build(p nn.Scope) {
-	places := []Residual{{Input, 2}, {Input, 5}, {Input, 8}, {Input, 11}}
-	if a.Shuffle == 16 {
-		places = []Residual{{Input, 3}, {Input, 5}, {Input, 8}, {Middle, 0}}
-	}
 	h := p.Input("x", "batch", a.Channels*a.Shuffle*a.Shuffle, "height", "width")
 	if !a.light {
 		h = convSame(p.In("conv_in"), h)
@@ -80,7 +76,7 @@ func (a *Adapter) Build(p nn.Scope) {
 	if a.light {
 		perLevel = 1
 	}
-	for level, place := range places {
+	for level, place := range a.places() {
 		if a.halves(level) {
 			h = halved(p.In("body.%d.down_opt.op", perLevel*level), h)
 		}
@@ -89,6 +85,14 @@ func (a *Adapter) Build(p nn.Scope) {
 		}
 		p.Output(place.String(), h)
 	}
+}
+
+// places lists to what the levels' features are added.
+func (a *Adapter) places() []Residual {
+	if a.Shuffle == 16 {
+		return []Residual{{Input, 3}, {Input, 5}, {Input, 8}, {Middle, 0}}
+	}
+	return []Residual{{Input, 2}, {Input, 5}, {Input, 8}, {Input, 11}}
 }
 
 // halves reports whether a level begins with halving the picture. That of
@@ -131,4 +135,19 @@ func adapterBlock(p nn.Scope, x *nn.Value) *nn.Value {
 // that the weight has.
 func convKernel(p nn.Scope, h *nn.Value) *nn.Value {
 	return nn.Conv(p, h, p.Dim("weight", 0), nn.Same(p.Dim("weight", 2)))
+}
+
+// Halvings returns how often the latent's sides were halved where a residual
+// is added.
+func (a *Adapter) Halvings(residual string) int {
+	for level, place := range a.places() {
+		if place.String() != residual {
+			continue
+		}
+		if a.Shuffle == 16 {
+			return 1 + level/2
+		}
+		return level
+	}
+	return 0
 }

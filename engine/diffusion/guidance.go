@@ -18,6 +18,8 @@ type guidance struct {
 	lists [][]region
 	need  []bool
 	hooks []hooks
+	// features are what controls made of their pictures.
+	features map[featureKey]residuals
 }
 
 func newGuidance(r *run) (*guidance, error) {
@@ -58,6 +60,9 @@ func (g *guidance) resolve(conds []Conditioning) ([][]region, error) {
 				}
 			}
 		}
+	}
+	for _, list := range lists[1:] {
+		shareControls(lists[0], list)
 	}
 	return lists, nil
 }
@@ -147,6 +152,9 @@ func (g *guidance) evaluateBatch(ctx context.Context, batch []*piece, x *tensor.
 			return err
 		}
 	}
+	if err := g.steer(ctx, batch[0].region.control, evaluation{in, inputs, sigma, x.Dim(0)}); err != nil {
+		return err
+	}
 	out, err := g.model.predict(ctx, in, inputs, sigma)
 	if err != nil {
 		return err
@@ -170,8 +178,8 @@ func stacked(batch []*piece, f func(*piece) *tensor.Tensor) (*tensor.Tensor, err
 // 512x512. Larger batches are no faster on a CPU and only take memory.
 const maxBatchPixels = 2 * 64 * 64
 
-// batches groups pieces that can be evaluated together: equal size of area and
-// texts whose lengths a small common multiple fits.
+// batches groups pieces that can be evaluated together: equal size of area,
+// the same control, and texts whose lengths a small common multiple fits.
 func batches(work []piece, images int) [][]*piece {
 	var groups [][]*piece
 next:
@@ -190,7 +198,7 @@ next:
 
 func (r region) joins(group []*piece, images int) bool {
 	first := group[0].region
-	if r.area.height != first.area.height || r.area.width != first.area.width {
+	if r.area.height != first.area.height || r.area.width != first.area.width || r.control != first.control {
 		return false
 	}
 	if (len(group)+1)*images*r.area.height*r.area.width > maxBatchPixels {

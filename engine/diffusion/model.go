@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"sync"
 
 	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/nn"
@@ -24,6 +25,8 @@ type Model struct {
 	// textWidth and vectorWidth are those of the network's inputs context and
 	// y; the latter is 0 where it has none.
 	textWidth, vectorWidth int
+	// steered traces the network with inputs for the residuals of controls.
+	steered func() (*nn.Graph, error)
 	// inpaints says that the network takes a mask and the masked latent too.
 	inpaints bool
 }
@@ -41,6 +44,11 @@ func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, err
 		inpaints:  in.Shape[1] == 2*out.Shape[0]+1,
 		textWidth: inputWidth(graph, "context"), vectorWidth: inputWidth(graph, "y"),
 	}
+	m.steered = sync.OnceValues(func() (*nn.Graph, error) {
+		unet := parts.UNet
+		unet.Steered = true
+		return nn.Build("UNet", parts.Model, unet.Build)
+	})
 	return m, m.trainedAs(f, parts)
 }
 
@@ -91,16 +99,22 @@ func (m *Model) scaled(latent *tensor.Tensor) *tensor.Tensor {
 
 func (m *Model) unscaled(x *tensor.Tensor) *tensor.Tensor { return m.format.out(x) }
 
+// scaledInput is the state as the network takes it at a noise level.
+func (m *Model) scaledInput(x *tensor.Tensor, sigma float32) *tensor.Tensor {
+	out := tensor.New(x.Shape...)
+	scale := m.schedule.InputScale(sigma)
+	for i, v := range x.Data {
+		out.Data[i] = v * scale
+	}
+	return out
+}
+
 // predict evaluates the network for a batch x at noise level sigma and returns
 // the denoised prediction. inputs are what the network takes beside picture
 // and timestep, with the batch as first dimension; one named inputChannels
 // holds further channels of the picture.
 func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (*tensor.Tensor, error) {
-	scaled := tensor.New(x.Shape...)
-	scale := m.schedule.InputScale(sigma)
-	for i, v := range x.Data {
-		scaled.Data[i] = v * scale
-	}
+	scaled := m.scaledInput(x, sigma)
 	in := maps.Clone(inputs)
 	if more := in[inputChannels]; more != nil {
 		delete(in, inputChannels)
@@ -110,7 +124,11 @@ func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string
 		}
 	}
 	in["x"], in["timesteps"] = scaled, tensor.Full(m.schedule.Timestep(sigma), x.Dim(0))
-	out, err := m.runtime.pool.run(ctx, m.unet, in)
+	unet, err := m.network(in)
+	if err != nil {
+		return nil, err
+	}
+	out, err := m.runtime.pool.run(ctx, unet, in)
 	if err != nil {
 		return nil, err
 	}

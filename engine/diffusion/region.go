@@ -18,6 +18,9 @@ type region struct {
 	strength   float32
 	mask       *tensor.Tensor // [batch, height, width] of the whole latent, or nil
 	start, end float64        // noise levels between which it applies
+	control    *Control
+	// controlBoth has the control apply to other lists too.
+	controlBoth bool
 }
 
 // rect is a rectangle of a latent.
@@ -35,6 +38,7 @@ func (j *run) regions(c Conditioning, negative bool) ([]region, error) {
 		r := region{
 			inputs: inputs, strength: float32(e.Strength), area: rect{height: shape[2], width: shape[3]},
 			start: m.PercentToSigma(e.Start), end: m.PercentToSigma(e.End),
+			control: e.Control, controlBoth: e.ControlBoth,
 		}
 		if e.Start <= 0 {
 			r.start = math.Inf(1)

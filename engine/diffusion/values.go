@@ -65,6 +65,10 @@ type Cond struct {
 	// Start and End bound the part of the run, in fractions of its progress, in
 	// which the entry applies.
 	Start, End float64
+	// Control steers the network, nil for nothing. ControlBoth has it steer the
+	// entries of the other side too, where those have no control.
+	Control     *Control
+	ControlBoth bool
 	// Hints are told to networks of the Stable Diffusion XL family.
 	Hints Hints
 }
@@ -104,7 +108,7 @@ func (c Conditioning) Digest() string {
 			parts = append(parts, *e.Area)
 		}
 		parts = append(parts, e.Hints.hash()...)
-		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End)
+		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End, e.Control.Digest(), e.ControlBoth)
 	}
 	return digest(parts...)
 }

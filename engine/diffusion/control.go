@@ -1,0 +1,397 @@
+package diffusion
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/comfyrun/comfyrun/engine/arch"
+	"github.com/comfyrun/comfyrun/engine/nn"
+	"github.com/comfyrun/comfyrun/engine/sampling"
+	"github.com/comfyrun/comfyrun/engine/tensor"
+	"github.com/comfyrun/comfyrun/engine/weights"
+)
+
+// pixelsPerLatent is the number of pixels on each side that a latent pixel of
+// the Stable Diffusion families spans.
+const pixelsPerLatent = 8
+
+// ControlNet steers sampling by a picture: a ControlNet, or a T2I-Adapter.
+type ControlNet struct {
+	runtime *Runtime
+	// hint looks at the picture, once for a run: it makes what net takes, or
+	// without net the residuals themselves.
+	hint, net *component
+	union     *arch.ControlNet // nil unless it takes a task
+	adapter   *arch.Adapter    // nil unless it is one
+	// means says that only the means of the residuals over the picture count.
+	means bool
+}
+
+// LoadControlNet reads a ControlNet or a T2I-Adapter. Weights that are
+// differences from those of a model are refused.
+func (r *Runtime) LoadControlNet(ctx context.Context, path string) (*ControlNet, error) {
+	f, err := weights.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	a, err := arch.DetectControlNet(tensors{f})
+	if err != nil {
+		if adapter, other := arch.DetectAdapter(tensors{f}); other == nil {
+			return r.newAdapter(f, adapter)
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if a.Difference {
+		return nil, fmt.Errorf("%s: its weights are differences from those of a model: load it with DiffControlNetLoader", path)
+	}
+	c := &ControlNet{runtime: r, means: takesMeans(path)}
+	if a.Tasks > 0 {
+		c.union = a
+	}
+	return c, c.build(f, a)
+}
+
+// takesMeans reports whether a ControlNet was trained with means of its
+// residuals. Nothing but the name of the file tells.
+// https://huggingface.co/lllyasviel/ControlNet-v1-1/blob/main/control_v11e_sd15_shuffle.yaml
+func takesMeans(path string) bool {
+	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	return strings.HasSuffix(name, "_shuffle") || strings.HasSuffix(name, "_shuffle_fp16")
+}
+
+// build traces the graphs of a ControlNet.
+func (c *ControlNet) build(f *weights.File, a *arch.ControlNet) error {
+	hint, err := nn.Build("ControlNet hint", a.Hint, a.BuildHint)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Path, err)
+	}
+	net, err := nn.Build("ControlNet", a.Net, a.Build)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Path, err)
+	}
+	c.hint, c.net = newComponent("controlnet_hint", f, hint), newComponent("controlnet", f, net)
+	if a.Task >= 0 {
+		c.hint.variant = fmt.Sprintf("task %d", a.Task)
+		c.net.variant = c.hint.variant
+	}
+	return nil
+}
+
+func (r *Runtime) newAdapter(f *weights.File, a *arch.Adapter) (*ControlNet, error) {
+	graph, err := nn.Build("T2I-Adapter", a.Weights, a.Build)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return &ControlNet{runtime: r, hint: newComponent("adapter", f, graph), adapter: a, means: takesMeans(f.Path)}, nil
+}
+
+// WithTask returns a union of ControlNets set to one of its tasks, counted from
+// 0; -1 leaves it open. Others have no tasks and are returned as they are.
+func (c *ControlNet) WithTask(task int) (*ControlNet, error) {
+	if c.union == nil {
+		return c, nil
+	}
+	if task >= c.union.Tasks {
+		return nil, fmt.Errorf("set ControlNet type: %s knows %d types, not number %d", c.File(), c.union.Tasks, task+1)
+	}
+	a := *c.union
+	a.Task = task
+	n := *c
+	return &n, n.build(c.hint.file, &a)
+}
+
+// Digest identifies the network by the content of its file and its task.
+func (c *ControlNet) Digest() string { return c.hint.digest(c.runtime.options.Digests) }
+
+// File returns the path of the file that the network comes from.
+func (c *ControlNet) File() string { return c.hint.file.Path }
+
+// Control is a ControlNet with its picture, and another one before it.
+type Control struct {
+	Net  *ControlNet
+	Hint Image
+	// Strength multiplies the residuals.
+	Strength float64
+	// Start and End bound the part of the run, in fractions of its progress, in
+	// which the control applies.
+	Start, End float64
+	// Previous is what the residuals are added to, nil for none.
+	Previous *Control
+}
+
+// Digest identifies the control's content; "" for nil.
+func (c *Control) Digest() string {
+	if c == nil {
+		return ""
+	}
+	return digest(c.Net.Digest(), c.Hint.Tensor, c.Strength, c.Start, c.End, c.Previous.Digest())
+}
+
+func (c *Control) applies(m *sampling.Model, sigma float32) bool {
+	return (c.Start <= 0 || float64(sigma) <= m.PercentToSigma(c.Start)) && float64(sigma) >= m.PercentToSigma(c.End)
+}
+
+// shareControls gives entries without area that have no control those of the
+// first list's entries that are meant for every side, in turn. A list that has
+// a control of its own stays as it is.
+func shareControls(from, to []region) {
+	var free []int
+	for i, r := range to {
+		if r.hasArea {
+			continue
+		}
+		if r.control != nil {
+			return
+		}
+		free = append(free, i)
+	}
+	n := 0
+	for _, r := range from {
+		if r.control == nil || !r.controlBoth || r.hasArea || len(free) == 0 {
+			continue
+		}
+		to[free[n%len(free)]].control = r.control
+		n++
+	}
+}
+
+// residuals are what controls add to the features of a UNet, by the name of
+// the input that takes them.
+type residuals map[string]*tensor.Tensor
+
+// evaluation is what the network is about to be evaluated for.
+type evaluation struct {
+	x      *tensor.Tensor // state, not scaled
+	inputs map[string]*tensor.Tensor
+	sigma  float32
+	images int // of the latent; the batch is a multiple
+}
+
+// steer adds to the network's inputs what a control has to say.
+func (g *guidance) steer(ctx context.Context, c *Control, e evaluation) error {
+	if c == nil {
+		return nil
+	}
+	all, err := g.residuals(ctx, c, e)
+	for name, t := range all {
+		e.inputs[name] = t
+	}
+	return err
+}
+
+// residuals returns the sum of those of a chain of controls.
+func (g *guidance) residuals(ctx context.Context, c *Control, e evaluation) (residuals, error) {
+	sum := residuals{}
+	if c.Previous != nil {
+		var err error
+		if sum, err = g.residuals(ctx, c.Previous, e); err != nil {
+			return nil, err
+		}
+	}
+	if !c.applies(g.model.schedule, e.sigma) {
+		return sum, nil
+	}
+	own, err := g.ownResiduals(ctx, c, e)
+	if err != nil {
+		return nil, err
+	}
+	for name, t := range own {
+		if c.Net.means {
+			t = flattened(t)
+		}
+		out := tensor.New(t.Shape...)
+		for i, v := range t.Data {
+			out.Data[i] = v * float32(c.Strength)
+		}
+		if before := sum[name]; before != nil {
+			if !before.Shape.Equal(t.Shape) {
+				return nil, fmt.Errorf("add %s of %s: %v to %v of the control before it: they are for different models", name, c.Net.File(), t.Shape, before.Shape)
+			}
+			for i, v := range before.Data {
+				out.Data[i] += v
+			}
+		}
+		sum[name] = out
+	}
+	return sum, nil
+}
+
+// flattened replaces every plane of [batch, channel, height, width] by its mean.
+func flattened(t *tensor.Tensor) *tensor.Tensor {
+	out := tensor.New(t.Shape...)
+	n := t.Dim(2) * t.Dim(3)
+	for i := 0; i < len(t.Data); i += n {
+		var sum float64
+		for _, v := range t.Data[i : i+n] {
+			sum += float64(v)
+		}
+		for k := range n {
+			out.Data[i+k] = float32(sum / float64(n))
+		}
+	}
+	return out
+}
+
+// ownResiduals returns the residuals of one control.
+func (g *guidance) ownResiduals(ctx context.Context, c *Control, e evaluation) (residuals, error) {
+	features, err := g.lookAt(ctx, c, e)
+	if err != nil {
+		return nil, err
+	}
+	batch := e.x.Dim(0)
+	for name, t := range features {
+		features[name] = t.Repeat(e.images).Repeat(batch)
+	}
+	net := c.Net
+	if net.net == nil {
+		return features, nil
+	}
+	in := map[string]*tensor.Tensor{"x": g.model.scaledInput(e.x, e.sigma), "timesteps": tensor.Full(g.model.schedule.Timestep(e.sigma), batch), "hint": features["hint"]}
+	for _, name := range []string{"context", "y"} {
+		want := inputWidth(net.net.graph, name)
+		if want == 0 {
+			continue
+		}
+		in[name] = e.inputs[name]
+		if in[name] == nil || in[name].Dim(-1) != want {
+			return nil, fmt.Errorf("%s does not fit %s: it was trained for another family of models", net.File(), g.model.File())
+		}
+	}
+	return net.runtime.pool.run(ctx, net.net, in)
+}
+
+// featureKey names what a control makes of its picture for a size.
+type featureKey struct {
+	control       *Control
+	height, width int
+}
+
+// lookAt returns what a control makes of its picture, fitted to the latent of
+// e: made once for a run and size.
+func (g *guidance) lookAt(ctx context.Context, c *Control, e evaluation) (residuals, error) {
+	key := featureKey{c, e.x.Dim(2), e.x.Dim(3)}
+	made, ok := g.features[key]
+	if !ok {
+		x, err := c.Net.fitHint(c.Hint, key)
+		if err != nil {
+			return nil, err
+		}
+		if made, err = c.Net.run(ctx, x, key); err != nil {
+			return nil, err
+		}
+		if g.features == nil {
+			g.features = map[featureKey]residuals{}
+		}
+		g.features[key] = made
+	}
+	out := residuals{}
+	for name, t := range made {
+		out[name] = t
+	}
+	return out, nil
+}
+
+// fitHint brings pictures to the size that the network wants for a latent:
+// [batch, channel, height, width].
+func (c *ControlNet) fitHint(im Image, k featureKey) (*tensor.Tensor, error) {
+	x, err := im.ChannelsFirst()
+	if err != nil {
+		return nil, err
+	}
+	channels, unit := 3, pixelsPerLatent
+	if c.adapter != nil {
+		channels, unit = c.adapter.Channels, c.adapter.Shuffle
+	}
+	if x.Dim(1) < channels {
+		return nil, fmt.Errorf("fit picture: it has %d channels, %s wants %d", x.Dim(1), c.File(), channels)
+	}
+	roundUp := func(latent int) int { return (latent*pixelsPerLatent + unit - 1) / unit * unit }
+	h, w := roundUp(k.height), roundUp(k.width)
+	if x, err = tensor.CenterCrop(x, w, h); err != nil {
+		return nil, err
+	}
+	if x, err = tensor.Resize(x, w, h, tensor.NearestExact); err != nil {
+		return nil, err
+	}
+	if channels == 1 {
+		return channelMean(x), nil
+	}
+	return tensor.Narrow(x, 1, 0, channels)
+}
+
+// channelMean returns the mean over the channels: [batch, 1, height, width].
+func channelMean(x *tensor.Tensor) *tensor.Tensor {
+	out := tensor.New(x.Dim(0), 1, x.Dim(2), x.Dim(3))
+	n, plane := x.Dim(1), x.Dim(2)*x.Dim(3)
+	for i := range out.Data {
+		var sum float32
+		for c := range n {
+			sum += x.Data[(i/plane*n+c)*plane+i%plane]
+		}
+		out.Data[i] = sum / float32(n)
+	}
+	return out
+}
+
+// run looks at pictures of the right size.
+func (c *ControlNet) run(ctx context.Context, x *tensor.Tensor, k featureKey) (residuals, error) {
+	if c.adapter == nil {
+		return c.runtime.pool.run(ctx, c.hint, map[string]*tensor.Tensor{"image": x})
+	}
+	out, err := c.runtime.pool.run(ctx, c.hint, map[string]*tensor.Tensor{"x": unshuffled(x, c.adapter.Shuffle)})
+	if err != nil {
+		return nil, err
+	}
+	// Where a side of the latent halves to an odd size, the adapter rounds down
+	// and the UNet up; such features have no place.
+	for name, t := range out {
+		n := c.adapter.Halvings(name)
+		if t.Dim(2) != halvedUp(k.height, n) || t.Dim(3) != halvedUp(k.width, n) {
+			delete(out, name)
+		}
+	}
+	return out, nil
+}
+
+// halvedUp halves a size n times, rounding up.
+func halvedUp(size, n int) int { return (size + 1<<n - 1) >> n }
+
+// network returns the component that takes the inputs: the UNet, or where
+// there are residuals the steered one, for which the inputs that are missing
+// are set to 0.
+func (m *Model) network(in map[string]*tensor.Tensor) (*component, error) {
+	var given []string
+	for name := range in {
+		if arch.IsResidual(name) {
+			given = append(given, name)
+		}
+	}
+	if len(given) == 0 {
+		return m.unet, nil
+	}
+	graph, err := m.steered()
+	if err != nil {
+		return nil, err
+	}
+	// The weights are those of the UNet, with what else is done to them.
+	c := *m.unet
+	c.graph = &nn.Graph{ONNX: graph.ONNX, Params: m.unet.graph.Params}
+	c.variant += "+steered"
+	var takes []string
+	for _, input := range graph.ONNX.Inputs {
+		takes = append(takes, input.Name)
+		if arch.IsResidual(input.Name) && in[input.Name] == nil {
+			in[input.Name] = tensor.New(1, 1, 1, 1)
+		}
+	}
+	slices.Sort(given)
+	for _, name := range given {
+		if !slices.Contains(takes, name) {
+			return nil, fmt.Errorf("the control's residual %s has no place in %s: it was trained for another family of models", name, m.File())
+		}
+	}
+	return &c, nil
+}
