@@ -28,7 +28,7 @@ func encodeForInpaint(ctx context.Context, in encodeInpaint) (diffusion.Latent, 
 	if in.VAE == nil {
 		return diffusion.Latent{}, errNoVAE
 	}
-	pixels, mask, err := holed(in.Pixels, in.Mask)
+	pixels, mask, err := holed(ctx, in.Pixels, in.Mask)
 	if err != nil {
 		return diffusion.Latent{}, err
 	}
@@ -42,24 +42,37 @@ func encodeForInpaint(ctx context.Context, in encodeInpaint) (diffusion.Latent, 
 
 // holed cuts pictures and mask to multiples of 8 pixels, rounds the mask, and
 // makes the pictures gray where it is 1. The mask is [batch, 1, height, width].
-func holed(im diffusion.Image, m diffusion.Mask) (diffusion.Image, *tensor.Tensor, error) {
+func holed(ctx context.Context, im diffusion.Image, m diffusion.Mask) (diffusion.Image, *tensor.Tensor, error) {
+	mask, cut, err := maskOver(im, m)
+	if err != nil {
+		return im, nil, err
+	}
+	mask = rounded(mask)
+	pixels, err := grayed(ctx, im, mask, cut)
+	return pixels, mask, err
+}
+
+// maskOver resizes a mask to pictures and cuts it to multiples of 8 pixels,
+// [batch, 1, height, width]. cut is where it lies in the pictures.
+func maskOver(im diffusion.Image, m diffusion.Mask) (mask *tensor.Tensor, cut tensor.Rect, err error) {
 	w, h := im.Shape[2], im.Shape[1]
-	mask, err := tensor.Resize(planesOf(m), w, h, tensor.Bilinear)
-	if err != nil {
-		return im, nil, err
+	if mask, err = tensor.Resize(planesOf(m), w, h, tensor.Bilinear); err != nil {
+		return nil, cut, err
 	}
-	cut := tensor.Rect{X: w % latentPixel / 2, Y: h % latentPixel / 2, Width: w - w%latentPixel, Height: h - h%latentPixel}
+	cut = tensor.Rect{X: w % latentPixel / 2, Y: h % latentPixel / 2, Width: w - w%latentPixel, Height: h - h%latentPixel}
 	if mask, err = tensor.Crop(mask, cut); err != nil {
-		return im, nil, fmt.Errorf("encode for inpainting: %w", err)
+		return nil, cut, fmt.Errorf("encode for inpainting: %w", err)
 	}
-	pixels, err := crop(context.Background(), imageCrop{Image: im, X: cut.X, Y: cut.Y, Width: cut.Width, Height: cut.Height})
+	return mask, cut, nil
+}
+
+// grayed cuts pictures and makes them gray where the mask rounds to 1.
+func grayed(ctx context.Context, im diffusion.Image, mask *tensor.Tensor, cut tensor.Rect) (diffusion.Image, error) {
+	pixels, err := crop(ctx, imageCrop{Image: im, X: cut.X, Y: cut.Y, Width: cut.Width, Height: cut.Height})
 	if err != nil {
-		return im, nil, err
+		return im, err
 	}
-	for i, v := range mask.Data {
-		mask.Data[i] = float32(math.RoundToEven(float64(v)))
-	}
-	covers := mask.Repeat(pixels.Shape[0])
+	covers := rounded(mask).Repeat(pixels.Shape[0])
 	channels := pixels.Shape[3]
 	for i, v := range covers.Data {
 		for c := range min(3, channels) {
@@ -67,7 +80,15 @@ func holed(im diffusion.Image, m diffusion.Mask) (diffusion.Image, *tensor.Tenso
 			*p = (*p-0.5)*(1-v) + 0.5
 		}
 	}
-	return pixels, mask, nil
+	return pixels, nil
+}
+
+func rounded(t *tensor.Tensor) *tensor.Tensor {
+	out := t.Clone()
+	for i, v := range out.Data {
+		out.Data[i] = float32(math.RoundToEven(float64(v)))
+	}
+	return out
 }
 
 // widened is 1 wherever a square of n by n pixels around a pixel holds a 1. An
