@@ -69,6 +69,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 		engine.Combo[seedBehavior](engine.Choices("random", "fixed")),
 	)
 	kinds = append(kinds, r.upscalerKinds()...)
+	kinds = append(kinds, r.controlKinds()...)
 	kinds = append(kinds, r.loaderKinds()...)
 	kinds = append(kinds, samplingKinds()...)
 	c := engine.NewCatalog(kinds...)
@@ -90,6 +91,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 	addModelSampling(c)
 	addModelPatches(c)
 	r.addUpscalers(c)
+	r.addControl(c)
 	addPictures(c, r.Dirs)
 	return c, c.Err()
 }
