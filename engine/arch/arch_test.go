@@ -55,7 +55,7 @@ func TestStableDiffusion15(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		tensors, params := count(g, c)
+		tensors, params := count(g)
 		if tensors != part.tensors || params != part.params {
 			t.Errorf("%s: %d tensors with %d parameters, want %d with %d", part.name, tensors, params, part.tensors, part.params)
 		}
@@ -63,7 +63,7 @@ func TestStableDiffusion15(t *testing.T) {
 }
 
 // count adds up what a graph takes from the file, each tensor once.
-func count(g *nn.Graph, c *Checkpoint) (tensors, params int) {
+func count(g *nn.Graph) (tensors, params int) {
 	sizes := map[string]int{}
 	for _, p := range g.Params {
 		n := p.Source.Shape.Elements()

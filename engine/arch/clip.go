@@ -17,6 +17,9 @@ type CLIPText struct {
 	Stop int
 	// Bare says that "hidden" comes without the final layer norm.
 	Bare bool
+	// Missing is how many of the last layers the file lacks. The diffusers layout
+	// leaves out what Stable Diffusion 2 does not use.
+	Missing int
 	// Gelu selects the exact GELU that OpenCLIP's towers were trained with,
 	// instead of CLIP's approximation.
 	Gelu bool
@@ -35,14 +38,14 @@ func (c CLIPText) Build(p nn.Scope) {
 	hidden := h
 	for i := range layers {
 		h = c.block(p.In("encoder.layers.%d", i), h)
-		if i-layers == c.Stop {
+		if i-layers-c.Missing == c.Stop {
 			hidden = h
 		}
 	}
 	norm := p.In("final_layer_norm")
 	last := nn.LayerNorm(norm, h)
 	p.Output("last", last)
-	switch beyond := c.Stop >= 0 || -c.Stop > layers; {
+	switch beyond := c.Stop >= -c.Missing || -c.Stop > layers+c.Missing; {
 	case beyond, c.Stop == -1 && !c.Bare:
 		hidden = last
 	case !c.Bare:

@@ -228,11 +228,17 @@ func (f *Family) texts(found map[string]Text) []Text {
 	for _, e := range f.Text {
 		if t, ok := found[e.Name]; ok {
 			t.TextEncoder = e
+			if _, whole := t.Weights.Lookup(fmt.Sprintf(layerKey, 23)); e.Name == "clip_h" && !whole {
+				t.Net.Missing = 1
+			}
 			texts = append(texts, t)
 		}
 	}
 	return texts
 }
+
+// layerKey is a weight that every layer of a text encoder has.
+const layerKey = "text_model.encoder.layers.%d.mlp.fc1.weight"
 
 // textKind tells text encoders apart by their number of layers, 12, 24 or 32.
 func textKind(w nn.Weights) string {
@@ -240,7 +246,7 @@ func textKind(w nn.Weights) string {
 		name  string
 		layer int
 	}{{"clip_g", 30}, {"clip_h", 22}, {"clip_l", 0}} {
-		if _, ok := w.Lookup(fmt.Sprintf("text_model.encoder.layers.%d.mlp.fc1.weight", kind.layer)); ok {
+		if _, ok := w.Lookup(fmt.Sprintf(layerKey, kind.layer)); ok {
 			return kind.name
 		}
 	}
