@@ -181,11 +181,11 @@ func (m Members) keys() []string {
 }
 
 // info is [type, options]; types of the older form leave empty options out
-// and have the list of choices as type.
+// and have the list of choices as type, unless Options holds it.
 func (in *Input) info(v3 bool) []any {
 	options := in.options(v3)
 	switch {
-	case v3:
+	case v3, in.Options.Get("options") != nil:
 		return []any{in.Kind, options}
 	case in.Choices != nil && len(options) == 0:
 		return []any{names(in.Choices)}

@@ -35,7 +35,7 @@ func samplingKinds() []engine.Kind {
 		engine.Combo[alignedModel](engine.Choices("SD1", "SDXL", "SVD")),
 		engine.Combo[spacingName](engine.Choices(string(sampling.Linear), string(sampling.Cosine), string(sampling.Sine))),
 		engine.Combo[solverName](engine.Choices("midpoint", "heun")),
-		engine.Combo[erSolverName](engine.Choices("ER-SDE", "Reverse-time SDE", "ODE")),
+		engine.Combo[erSolverName](erSolvers),
 		engine.Combo[noiseDevice](engine.Choices("gpu", "cpu")),
 		engine.Combo[guiderStyle](engine.Choices("regular", "nested")),
 		engine.Combo[cfgppVersion](engine.Choices("regular", "alternative")),

@@ -37,8 +37,9 @@ func addSDESamplers(c *engine.Catalog, category string) {
 		Doc("DPM-Solver++ of third order over three steps, with noise.")
 	engine.Add(c, "SamplerDPMPP_SDE", category, sde{Eta: 1, Noise: 1, R: 0.5}, sdeSampler).Module(customModule).
 		Doc("DPM-Solver++ with noise, two evaluations a step.")
-	engine.Add(c, "SamplerER_SDE", category, erSDE{Stages: 3, Eta: 1, Noise: 1}, erSDESampler).Module(customModule).
+	er := engine.Add(c, "SamplerER_SDE", category, erSDE{Stages: 3, Eta: 1, Noise: 1}, erSDESampler).Module(customModule).
 		Doc("Extended reverse-time SDE solver.")
+	er.Type().Inputs[0].Options = engine.Members{{Key: "options", Value: erSolvers()}}
 	sa := sampling.DefaultSA()
 	engine.Add(c, "SamplerSASolver", category, saSettings{
 		Eta: 1, Start: sa.Start, End: sa.End, Noise: 1, Predictor: sa.Predictor, Corrector: sa.Corrector,
@@ -159,6 +160,8 @@ func sdeSampler(_ context.Context, in sde) (diffusion.Sampler, error) {
 	o.R = in.R
 	return diffusion.Sampler{Name: in.Device.onDevice("dpmpp_sde"), Options: o}, nil
 }
+
+func erSolvers() []string { return []string{"ER-SDE", "Reverse-time SDE", "ODE"} }
 
 type erSDE struct {
 	Solver erSolverName `in:"solver_type"`
