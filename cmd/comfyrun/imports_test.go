@@ -35,6 +35,7 @@ var policy = []struct{ pkg, imports string }{
 	{"engine/arch", "engine/nn engine/tensor"},
 	{"engine/diffusion", "engine/arch engine/nn engine/onnx engine/ort engine/weights engine/tokenizer engine/sampling engine/tensor"},
 	{"nodes", "engine engine/diffusion engine/models engine/imagefile engine/sampling engine/tensor"},
+	{"nodes/definitions", "engine workflows"},
 	{"web", "engine engine/queue workflows"},
 	{"charts", "workflows engine/models"},
 	{"cmd/comfyrun", "workflows/... engine/... nodes/... web/... charts/..."},
