@@ -68,6 +68,24 @@ func (c *Cache) Locate(ctx context.Context, f *File, component string, parts []P
 	return l, nil
 }
 
+// Temporary makes the parts of a component of f, none of which may lie ready in
+// f, into a file that lives until Close: for parts that are cheap to make again,
+// or seldom needed twice.
+func (c *Cache) Temporary(ctx context.Context, f *File, parts []Part) (*Located, error) {
+	p, err := newPlan(f, parts)
+	if err == nil && len(p.direct) > 0 {
+		err = fmt.Errorf("%d of %d parts lie in the file already", len(p.direct), len(parts))
+	}
+	var l *Located
+	if err == nil {
+		l, err = p.temporary(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make weights for %s: %w", f.Path, err)
+	}
+	return l, nil
+}
+
 func (c *Cache) locate(ctx context.Context, f *File, component string, parts []Part) (*Located, error) {
 	p, err := newPlan(f, parts)
 	if err != nil {

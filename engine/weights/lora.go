@@ -2,6 +2,7 @@ package weights
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -223,6 +224,35 @@ type Change struct {
 // not depend on the weight, so that Factors gives all of it.
 func (c *Change) Additive() bool {
 	return c.kind == lowRank && c.names["dora"] == "" && c.names["reshape"] == ""
+}
+
+// Rank returns the rank of an additive change.
+func (c *Change) Rank() int {
+	if s := c.file.tensors[c.names["down"]].Shape; len(s) > 0 {
+		return s[0]
+	}
+	return 1
+}
+
+// Tensors returns the names of the file's tensors that make the change, sorted.
+func (c *Change) Tensors() []string {
+	return slices.Sorted(maps.Values(c.names))
+}
+
+// Fits reports whether the change is for a weight of the given shape, as far as
+// the file's header tells.
+func (c *Change) Fits(shape tensor.Shape) bool {
+	size := func(role string) int { return c.file.tensors[c.names[role]].Shape.Elements() }
+	switch {
+	case c.kind == lowRank && c.names["mid"] == "" && c.names["reshape"] == "":
+		rank := max(c.Rank(), 1)
+		return size("up")/rank*(size("down")/rank) == shape.Elements() && len(shape) > 1
+	case c.kind == difference:
+		return size("diff") == shape.Elements()
+	case c.kind == replacement:
+		return c.file.tensors[c.names["set"]].Shape.Equal(shape)
+	}
+	return len(shape) > 1
 }
 
 // Shape returns the shape of the new weight for an old one of the given shape.

@@ -15,7 +15,7 @@ type Part struct {
 	Name      string       // in the graph
 	Shape     tensor.Shape // after Transform
 	From      []string     // source tensors in the file; one without a Transform
-	Transform *Transform   // nil: as it is, widened to float32
+	Transform *Transform   // nil: as it is, widened to float32; one that needs no source has none
 }
 
 // Transform computes a part from its source tensors.
@@ -69,17 +69,24 @@ func newPlan(f *File, parts []Part) (*plan, error) {
 		if err := f.checkPart(part); err != nil {
 			return nil, fmt.Errorf("part %q: %w", part.Name, err)
 		}
-		first := f.tensors[part.From[0]]
-		if part.Transform == nil && first.DType == tensor.F32 {
+		if first := f.first(part); part.Transform == nil && first.DType == tensor.F32 {
 			p.direct[part.Name] = Location{f.Path, first.Offset, first.Length}
 		} else {
 			p.convert = append(p.convert, part)
 		}
 	}
 	slices.SortStableFunc(p.convert, func(a, b Part) int {
-		return cmp.Compare(f.tensors[a.From[0]].Offset, f.tensors[b.From[0]].Offset)
+		return cmp.Compare(f.first(a).Offset, f.first(b).Offset)
 	})
 	return p, nil
+}
+
+// first returns the first source of a part, the zero Info where it has none.
+func (f *File) first(p Part) Info {
+	if len(p.From) == 0 {
+		return Info{}
+	}
+	return f.tensors[p.From[0]]
 }
 
 // checkPart sees to it that the sources exist and that their number and sizes
@@ -90,11 +97,11 @@ func (f *File) checkPart(p Part) error {
 			return fmt.Errorf("no tensor %q in the file", name)
 		}
 	}
-	if len(p.From) == 0 {
-		return fmt.Errorf("has no source")
-	}
 	if p.Transform != nil && !p.Transform.Elementwise {
 		return nil
+	}
+	if len(p.From) == 0 {
+		return fmt.Errorf("has no source")
 	}
 	if len(p.From) != 1 {
 		return fmt.Errorf("takes one source, has %q", p.From)
