@@ -44,6 +44,9 @@ func (c *CLIP) WithLayer(stop int) (*CLIP, error) {
 		text := t.Text
 		text.Net.Stop = stop
 		other, err := c.runtime.newTower(t.file, text)
+		if err == nil {
+			other.net, err = other.net.with(t.net.steps...)
+		}
 		if err != nil {
 			return nil, err
 		}

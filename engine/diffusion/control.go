@@ -372,16 +372,12 @@ func (m *Model) network(in map[string]*tensor.Tensor) (*component, error) {
 	if len(given) == 0 {
 		return m.unet, nil
 	}
-	graph, err := m.steered()
+	c, err := m.steered()
 	if err != nil {
 		return nil, err
 	}
-	// The weights are those of the UNet, with what else is done to them.
-	c := *m.unet
-	c.graph = &nn.Graph{ONNX: graph.ONNX, Params: m.unet.graph.Params}
-	c.variant += "+steered"
 	var takes []string
-	for _, input := range graph.ONNX.Inputs {
+	for _, input := range c.graph.ONNX.Inputs {
 		takes = append(takes, input.Name)
 		if arch.IsResidual(input.Name) && in[input.Name] == nil {
 			in[input.Name] = tensor.New(1, 1, 1, 1)
@@ -393,5 +389,5 @@ func (m *Model) network(in map[string]*tensor.Tensor) (*component, error) {
 			return nil, fmt.Errorf("the control's residual %s has no place in %s: it was trained for another family of models", name, m.File())
 		}
 	}
-	return &c, nil
+	return c, nil
 }

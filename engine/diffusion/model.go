@@ -26,30 +26,39 @@ type Model struct {
 	// y; the latter is 0 where it has none.
 	textWidth, vectorWidth int
 	// steered traces the network with inputs for the residuals of controls.
-	steered func() (*nn.Graph, error)
+	steered func() (*component, error)
+	arch    arch.UNet
 	// inpaints says that the network takes a mask and the masked latent too.
 	inpaints bool
 }
 
 func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, error) {
-	graph, err := nn.Build("UNet", parts.Model, parts.UNet.Build)
+	trace := func(w nn.Weights) (*nn.Graph, error) { return nn.Build("UNet", w, parts.UNet.Build) }
+	graph, err := trace(parts.Model)
 	if err != nil {
 		return nil, err
 	}
 	in, _ := parts.Model.Lookup("input_blocks.0.0.weight")
 	out, _ := parts.Model.Lookup("out.2.weight")
 	m := &Model{
-		runtime: r, unet: newComponent("unet", f, graph), numbers: parts.Numbers,
+		runtime: r, unet: newComponent("unet", f, graph), arch: parts.UNet, numbers: parts.Numbers,
 		channels: out.Shape[0], format: latentFormat{scale: parts.LatentScale},
 		inpaints:  in.Shape[1] == 2*out.Shape[0]+1,
 		textWidth: inputWidth(graph, "context"), vectorWidth: inputWidth(graph, "y"),
 	}
-	m.steered = sync.OnceValues(func() (*nn.Graph, error) {
-		unet := parts.UNet
-		unet.Steered = true
-		return nn.Build("UNet", parts.Model, unet.Build)
-	})
+	m.unet.weights, m.unet.trace = parts.Model, trace
+	m.setUNet(m.unet)
 	return m, m.trainedAs(f, parts)
+}
+
+// setUNet sets the network, and what follows from it.
+func (m *Model) setUNet(c *component) {
+	m.unet = c
+	steered := m.arch
+	steered.Steered = true
+	m.steered = sync.OnceValues(func() (*component, error) {
+		return c.as("+steered", func(w nn.Weights) (*nn.Graph, error) { return nn.Build("UNet", w, steered.Build) })
+	})
 }
 
 // inputWidth returns the last dimension of a graph's input, 0 for none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -24,6 +25,18 @@ type component struct {
 	stamp int64 // modification time of the file: a replaced file is another one
 	// variant tells graphs over the same weights apart.
 	variant string
+	// weights are those that the graph is traced over, by trace; a tower's tables
+	// are among them, its graph does not want them. Both are needed to change
+	// weights: see with.
+	weights nn.Weights
+	trace   func(nn.Weights) (*nn.Graph, error)
+	// base is the component before any steps, nil for itself.
+	base  *component
+	steps []step
+	// extra are weights of the graph that are in no file: see addBranches.
+	extra []weights.Part
+	// inputs are given to each run, beside those of the caller.
+	inputs map[string]*tensor.Tensor
 	// roundF16 rounds float32 weights to half precision first, as ComfyUI
 	// stores text encoders.
 	roundF16 bool
@@ -49,7 +62,14 @@ func (c *component) digest(d *weights.Digests) string {
 	if err != nil {
 		return digest(c.key())
 	}
-	return digest(sum, c.name, c.variant)
+	parts := []any{sum, c.name, c.variant}
+	if c.base != nil {
+		parts[2] = c.base.variant
+	}
+	for _, s := range c.steps {
+		parts = append(parts, s.digest(d), s.amount)
+	}
+	return digest(parts...)
 }
 
 // pool keeps sessions for reuse, dropping those unused for longest when their
@@ -66,9 +86,12 @@ type entry struct {
 	ready   chan struct{} // closed when session or err is set
 	session *ort.Session
 	err     error
-	bytes   int64
-	users   int
-	used    int64 // pool.clock at the last use
+	// bytes are the weights that sessions with the same key shared have in
+	// common, own those that only this one has.
+	shared     string
+	bytes, own int64
+	users      int
+	used       int64 // pool.clock at the last use
 }
 
 func newPool(r *Runtime) *pool { return &pool{runtime: r, entries: map[string]*entry{}} }
@@ -81,6 +104,10 @@ func (p *pool) run(ctx context.Context, c *component, in map[string]*tensor.Tens
 		return nil, fmt.Errorf("load %s: %w", c.name, err)
 	}
 	defer p.release(e)
+	if len(c.inputs) > 0 {
+		in = maps.Clone(in)
+		maps.Copy(in, c.inputs)
+	}
 	out, err := e.session.Run(ctx, in)
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", c.name, err)
@@ -154,10 +181,8 @@ func (p *pool) shrink(limit int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
-		var total int64
-		oldest := ""
+		total, oldest := p.total(), ""
 		for key, e := range p.entries {
-			total += e.bytes
 			if e.users == 0 && (oldest == "" || e.used < p.entries[oldest].used) {
 				oldest = key
 			}
@@ -170,6 +195,20 @@ func (p *pool) shrink(limit int64) {
 	}
 }
 
+// total returns the bytes of all sessions, those that several map once.
+func (p *pool) total() int64 {
+	var total int64
+	shared := map[string]int64{}
+	for _, e := range p.entries {
+		total += e.own
+		shared[e.shared] = max(shared[e.shared], e.bytes)
+	}
+	for _, n := range shared {
+		total += n
+	}
+	return total
+}
+
 // load finds the component's weights, completes its graph and makes the
 // session.
 func (p *pool) load(ctx context.Context, c *component, e *entry) error {
@@ -177,19 +216,20 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 	if err != nil {
 		return err
 	}
-	located, err := p.runtime.options.Cache.Locate(ctx, c.file, c.name, c.parts())
+	located, err := c.locate(ctx, p.runtime.options.Cache)
+	// Once mapped, the weights need no name in the file system any more.
+	defer located.close()
 	if err != nil {
 		return err
 	}
-	model := c.model(located)
+	model := c.model(located.byName)
 	o := p.runtime.options
-	// Once mapped, the weights need no name in the file system any more.
-	defer located.Close()
 	session, err := env.NewSession(model, ort.Options{Name: c.name, Device: o.Device, Threads: o.Threads, Profile: o.Profile})
 	if err != nil {
 		return err
 	}
-	e.session, e.bytes = session, c.weightBytes()
+	e.session, e.shared, e.bytes = session, c.sharedKey(), c.weightBytes()
+	e.own = located.own
 	return nil
 }
 
@@ -232,23 +272,31 @@ func partName(s nn.Source) string {
 }
 
 // model returns the graph with its weights as external data.
-func (c *component) model(located *weights.Located) *onnx.Model {
+func (c *component) model(located map[string]weights.Location) *onnx.Model {
 	m := &onnx.Model{
 		Producer: "comfyrun", Opset: map[string]int64{"": 18, "com.microsoft": 1}, Graph: c.graph.ONNX,
 	}
 	inits := append([]onnx.Initializer{}, c.graph.ONNX.Initializers...)
 	for _, p := range c.graph.Params {
-		at := located.ByName[partName(p.Source)]
-		dims := make([]int64, len(p.Shape))
-		for i, d := range p.Shape {
-			dims[i] = int64(d)
-		}
-		inits = append(inits, onnx.Initializer{Name: p.Name, Type: onnx.Float, Dims: dims, External: &onnx.External{
-			Path: at.Path, Offset: at.Offset + 4*int64(p.Offset), Length: 4 * int64(p.Shape.Elements()),
-		}})
+		inits = append(inits, external(p.Name, p.Shape, located[partName(p.Source)], p.Offset))
+	}
+	for _, p := range c.extra {
+		inits = append(inits, external(p.Name, p.Shape, located[p.Name], 0))
 	}
 	m.Graph.Initializers = inits
 	return m
+}
+
+// external returns the initializer that lies at a location, behind offset
+// elements.
+func external(name string, shape tensor.Shape, at weights.Location, offset int) onnx.Initializer {
+	dims := make([]int64, len(shape))
+	for i, d := range shape {
+		dims[i] = int64(d)
+	}
+	return onnx.Initializer{Name: name, Type: onnx.Float, Dims: dims, External: &onnx.External{
+		Path: at.Path, Offset: at.Offset + 4*int64(offset), Length: 4 * int64(shape.Elements()),
+	}}
 }
 
 // weightBytes returns the size of the graph's weights in float32.

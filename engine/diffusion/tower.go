@@ -36,12 +36,16 @@ func (r *Runtime) newTower(f *weights.File, text arch.Text) (*tower, error) {
 		return nil, fmt.Errorf("text encoder %s: %s %v and %s %v do not make a table each",
 			text.Name, tokenTable, tokens.Shape, positionTable, positions.Shape)
 	}
-	graph, err := nn.Build("text encoder "+text.Name, arch.Tower(text.Weights), text.Net.Build)
+	trace := func(w nn.Weights) (*nn.Graph, error) {
+		return nn.Build("text encoder "+text.Name, arch.Tower(w), text.Net.Build)
+	}
+	graph, err := trace(text.Weights)
 	if err != nil {
 		return nil, err
 	}
 	t := &tower{Text: text, runtime: r, file: f, width: tokens.Shape[1], length: positions.Shape[0]}
 	t.net = newComponent(text.Name, f, graph)
+	t.net.weights, t.net.trace = text.Weights, trace
 	t.net.variant, t.net.roundF16 = fmt.Sprintf("%+v", text.Net), true
 	return t, nil
 }
@@ -166,11 +170,10 @@ func endPosition(chunk []tokenizer.Token) int {
 // chunk and projects it where the file has a projection: [1, width].
 func (t *tower) pool(last *tensor.Tensor, at int) (*tensor.Tensor, error) {
 	state := last.Data[at*t.width:][:t.width]
-	src, ok := t.Weights.Lookup(textProjection)
-	if !ok {
+	if _, ok := t.Weights.Lookup(textProjection); !ok {
 		return tensor.Of(append([]float32{}, state...), 1, t.width), nil
 	}
-	w, err := t.read(src)
+	w, err := t.net.kept(textProjection)
 	if err != nil {
 		return nil, err
 	}
@@ -188,30 +191,6 @@ func (t *tower) pool(last *tensor.Tensor, at int) (*tensor.Tensor, error) {
 	return out, nil
 }
 
-// read computes a weight that is used outside the graph, rounded to half
-// precision as text encoders are stored.
-func (t *tower) read(src nn.Source) (*tensor.Tensor, error) {
-	var parts []*tensor.Tensor
-	for _, name := range src.From {
-		p, err := t.file.Read(name)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, p)
-	}
-	out := parts[0]
-	if src.Make != nil {
-		out = tensor.New(src.Shape...)
-		if err := src.Make.Apply(out.Data, parts); err != nil {
-			return nil, fmt.Errorf("make %s: %w", src.From[0], err)
-		}
-	}
-	if info, _ := t.file.Tensor(src.From[0]); info.DType == tensor.F32 {
-		roundHalf(out.Data)
-	}
-	return out, nil
-}
-
 func roundHalf(data []float32) {
 	for i, v := range data {
 		data[i] = tensor.F16ToF32(tensor.F32ToF16(v))
@@ -223,9 +202,17 @@ type table struct {
 	file *os.File
 	info weights.Info
 	buf  []byte
+	data []float32 // all rows, of a table that steps changed
 }
 
 func (t *tower) openTable(name string) (*table, error) {
+	if t.net.isChanged(name) {
+		w, err := t.net.kept(name)
+		if err != nil {
+			return nil, err
+		}
+		return &table{info: weights.Info{Name: name, Shape: w.Shape}, data: w.Data}, nil
+	}
 	src, _ := t.Weights.Lookup(name)
 	info, ok := t.file.Tensor(src.From[0])
 	if !ok {
@@ -238,13 +225,21 @@ func (t *tower) openTable(name string) (*table, error) {
 	return &table{file: f, info: info, buf: make([]byte, info.Shape[1]*info.DType.Size())}, nil
 }
 
-func (t *table) close() { t.file.Close() }
+func (t *table) close() {
+	if t.file != nil {
+		t.file.Close()
+	}
+}
 
 // row reads row i into dst, float32 rows rounded to half precision as text
 // encoders are stored.
 func (t *table) row(dst []float32, i int) error {
 	if i < 0 || i >= t.info.Shape[0] {
 		return fmt.Errorf("read %s: row %d of %d", t.info.Name, i, t.info.Shape[0])
+	}
+	if t.data != nil {
+		copy(dst, t.data[i*len(dst):])
+		return nil
 	}
 	if _, err := t.file.ReadAt(t.buf, t.info.Offset+int64(i*len(t.buf))); err != nil {
 		return fmt.Errorf("read %s: %w", t.info.Name, err)
