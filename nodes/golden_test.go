@@ -160,7 +160,8 @@ func (c goldenCase) reduced(t *testing.T, workflow []byte) []byte {
 func goldenRuntime(t *testing.T, c goldenCase) *Runtime {
 	t.Helper()
 	dir := t.TempDir()
-	folders := map[string]string{"emb": "embeddings", "vae": "vae", "controlnet": "controlnet", "esrgan": "upscale_models"}
+	folders := map[string]string{"emb": "embeddings", "vae": "vae", "controlnet": "controlnet", "esrgan": "upscale_models",
+		"lora": "loras", "loha": "loras", "lokr": "loras", "dora": "loras"}
 	names := c.Models
 	switch c.Name {
 	case "embeddings", "conditioning":
