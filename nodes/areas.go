@@ -67,7 +67,7 @@ type setMask struct {
 	In       diffusion.Conditioning `in:"conditioning"`
 	Mask     diffusion.Mask         `in:"mask"`
 	Strength float64                `in:"strength" range:"0,10,0.01"`
-	Area     maskArea               `in:"set_cond_area"`
+	Area     maskArea               `in:"set_cond_area" ui:"nodefault"`
 }
 
 func conditioningMask(_ context.Context, in setMask) (diffusion.Conditioning, error) {

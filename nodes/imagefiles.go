@@ -25,14 +25,16 @@ type Dirs struct {
 
 // The choices of nodes that read picture files.
 type (
-	inputPicture string // a file of the input folder; any other may be named too
-	maskChannel  string
+	inputPicture  string // a file of the input folder; any other may be named too
+	outputPicture string // "name [output]", a file of the output folder
+	maskChannel   string
 )
 
 // fileKinds are the choice inputs of addImageFiles.
 func fileKinds(d Dirs) []engine.Kind {
 	return []engine.Kind{
 		engine.Combo[inputPicture](func() []string { return picturesIn(d.Input) }),
+		engine.Combo[outputPicture](engine.Choices()),
 		engine.Combo[maskChannel](engine.Choices("alpha", "red", "green", "blue")),
 	}
 }
@@ -47,6 +49,11 @@ func addImageFiles(c *engine.Catalog, d Dirs) {
 		Title("Load Image (as Mask)").Doc("Reads one channel of a picture as a mask.").
 		Fingerprint(func(in loadImageMask) (string, error) { return d.fingerprint(in.Image) }).
 		Validate(func(in loadImageMask, _ map[string]string) error { return d.checkPicture(in.Image) }, "image")
+	output := engine.Add(c, "LoadImageOutput", "image", loadOutput{}, d.loadOutput).Experimental().
+		Title("Load Image (from Outputs)").Doc("Reads a picture that was saved before.").
+		Fingerprint(func(in loadOutput) (string, error) { return d.fingerprint(inputPicture(in.Image)) }).
+		Validate(func(in loadOutput, _ map[string]string) error { return d.checkPicture(inputPicture(in.Image)) }, "image")
+	listedByPage(&output.Type().Inputs[0])
 	s := &saver{dirs: d}
 	engine.Add(c, "SaveImage", "image", saveImage{Prefix: "ComfyUI"}, s.save).Output().
 		Title("Save Image").Doc("Writes pictures into the output folder, as PNG files that hold the workflow.")
@@ -76,6 +83,24 @@ func (d Dirs) loadImage(_ context.Context, in loadImage) (imageAndMask, error) {
 		return imageAndMask{}, fmt.Errorf("load image %s: %w", in.Image, err)
 	}
 	return imageAndMask{diffusion.Image{Tensor: img}, diffusion.Mask{Tensor: mask}}, nil
+}
+
+type loadOutput struct {
+	Image outputPicture `in:"image" ui:"image_upload,image_folder=output"`
+}
+
+func (d Dirs) loadOutput(ctx context.Context, in loadOutput) (imageAndMask, error) {
+	return d.loadImage(ctx, loadImage{Image: inputPicture(in.Image)})
+}
+
+// listedByPage has the editor ask for the list of choices itself.
+func listedByPage(in *engine.Input) {
+	in.Choices = nil
+	in.Options = append(in.Options, engine.Member{Key: "remote", Value: engine.Members{
+		{Key: "route", Value: "/internal/files/output"},
+		{Key: "refresh_button", Value: true},
+		{Key: "control_after_refresh", Value: "first"},
+	}})
 }
 
 type loadImageMask struct {

@@ -106,10 +106,10 @@ func encodeTiled(ctx context.Context, in vaeEncodeTiled) (diffusion.Latent, erro
 
 type latentUpscale struct {
 	Samples diffusion.Latent `in:"samples"`
-	Method  latentMethod     `in:"upscale_method"`
+	Method  latentMethod     `in:"upscale_method" ui:"nodefault"`
 	Width   int              `in:"width" range:"0,16384,8"`
 	Height  int              `in:"height" range:"0,16384,8"`
-	Crop    cropMethod       `in:"crop"`
+	Crop    cropMethod       `in:"crop" ui:"nodefault"`
 }
 
 // upscaleLatent resizes to a picture size; a side of 0 follows from the other
@@ -138,7 +138,7 @@ func upscaleLatent(_ context.Context, in latentUpscale) (diffusion.Latent, error
 
 type latentUpscaleBy struct {
 	Samples diffusion.Latent `in:"samples"`
-	Method  latentMethod     `in:"upscale_method"`
+	Method  latentMethod     `in:"upscale_method" ui:"nodefault"`
 	Scale   float64          `in:"scale_by" range:"0.01,8,0.01"`
 }
 
@@ -174,9 +174,10 @@ func addLatentBatches(c *engine.Catalog) {
 		Title("Repeat Latent Batch").Doc("Repeats a batch of latents.")
 	engine.Add(c, "LatentFromBatch", "latent/batch", latentFromBatch{Length: 1}, takeLatents).
 		Title("Latent From Batch").Doc("Takes some of a batch; they keep the noise of their place.")
-	engine.Add(c, "LatentBatchSeedBehavior", "latent/advanced", latentSeedBehavior{Behavior: "fixed"}, setSeedBehavior).V3().
+	engine.Add(c, "LatentBatchSeedBehavior", "latent/advanced", latentSeedBehavior{Behavior: "fixed"}, setSeedBehavior).V3().Module(latentModule).
 		Doc("Gives every latent of a batch the same noise, or noise of its own.")
-	engine.Add(c, "RebatchLatents", "latent/batch", rebatchLatents{BatchSize: engine.List[int]{1}}, rebatch).
+	engine.Add(c, "RebatchLatents", "latent/batch", rebatchLatents{BatchSize: 1}, rebatch).
+		Module("comfy_extras.nodes_rebatch").V3().
 		Title("Rebatch Latents").Doc("Regroups latents into batches of another size.")
 }
 
@@ -266,7 +267,7 @@ func setSeedBehavior(_ context.Context, in latentSeedBehavior) (diffusion.Latent
 
 type rebatchLatents struct {
 	Latents   engine.List[diffusion.Latent] `in:"latents"`
-	BatchSize engine.List[int]              `in:"batch_size" range:"1,4096"`
+	BatchSize int                           `in:"batch_size" range:"1,4096"`
 }
 
 // rebatch regroups the items of all latents, in order. Latents of different
@@ -292,7 +293,7 @@ func rebatch(_ context.Context, in rebatchLatents) (engine.List[diffusion.Latent
 					return nil, err
 				}
 			}
-			if group = append(group, item); len(group) == in.BatchSize[0] {
+			if group = append(group, item); len(group) == in.BatchSize {
 				if err := flush(); err != nil {
 					return nil, err
 				}

@@ -5,7 +5,7 @@ import "github.com/comfyrun/comfyrun/engine"
 // pictureKinds are the choice inputs of addPictures.
 func pictureKinds(d Dirs) []engine.Kind {
 	var out []engine.Kind
-	for _, kinds := range [][]engine.Kind{fileKinds(d), scaleKinds(), imageKinds(), maskKinds(), latentKinds(), latentFileKinds(d), filterKinds()} {
+	for _, kinds := range [][]engine.Kind{fileKinds(d), scaleKinds(), imageKinds(), maskKinds(), latentKinds(), latentFileKinds(d), filterKinds(), animationKinds(), stringKinds()} {
 		out = append(out, kinds...)
 	}
 	return out
@@ -18,6 +18,9 @@ func addPictures(c *engine.Catalog, d Dirs) {
 	addImageScaling(c)
 	addImages(c)
 	addImageFilters(c)
+	addAnimations(c, d)
 	addMasks(c)
 	addPrimitives(c)
+	addStringTools(c)
+	addPreviews(c)
 }

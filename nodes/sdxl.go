@@ -10,9 +10,11 @@ import (
 
 // addSDXL declares the prompt encoders that also say how large the picture is.
 func addSDXL(c *engine.Catalog) {
-	engine.Add(c, "CLIPTextEncodeSDXL", "advanced/conditioning", encodeSDXL{Width: 1024, Height: 1024, TargetWidth: 1024, TargetHeight: 1024}, encodePromptSDXL).Device().
+	engine.Add(c, "CLIPTextEncodeSDXL", "advanced/conditioning", encodeSDXL{Width: 1024, Height: 1024, TargetWidth: 1024, TargetHeight: 1024}, encodePromptSDXL).Device().V3().
+		Module("comfy_extras.nodes_clip_sdxl").
 		Doc("Encodes a prompt for each text encoder of Stable Diffusion XL, with the sizes that the picture should seem to have.")
-	engine.Add(c, "CLIPTextEncodeSDXLRefiner", "advanced/conditioning", encodeRefiner{Score: 6, Width: 1024, Height: 1024}, encodePromptRefiner).Device().
+	engine.Add(c, "CLIPTextEncodeSDXLRefiner", "advanced/conditioning", encodeRefiner{Score: 6, Width: 1024, Height: 1024}, encodePromptRefiner).Device().V3().
+		Module("comfy_extras.nodes_clip_sdxl").
 		Doc("Encodes a prompt for the refiner of Stable Diffusion XL, with a size and a score of beauty.")
 }
 

@@ -34,7 +34,7 @@ func (g Gaussian) Sharpen(t *Tensor, alpha float64) (*Tensor, error) {
 		k[i] *= float32(-10 * alpha)
 	}
 	middle := len(k) / 2
-	k[middle] = k[middle] - sum32(k) + 1
+	k[middle] = k[middle] - sum(k) + 1
 	return g.apply(t, k)
 }
 
@@ -48,19 +48,11 @@ func (g Gaussian) kernel() []float32 {
 		d := float32(math.Sqrt(float64(float32(x*x) + float32(y*y))))
 		k[i] = float32(math.Exp(float64(-float32(d*d) / float32(2*g.Sigma*g.Sigma))))
 	}
-	sum := sum32(k)
+	total := sum(k)
 	for i := range k {
-		k[i] /= sum
+		k[i] /= total
 	}
 	return k
-}
-
-func sum32(v []float32) float32 {
-	sum := 0.0
-	for _, x := range v {
-		sum += float64(x)
-	}
-	return float32(sum)
 }
 
 func (g Gaussian) apply(t *Tensor, kernel []float32) (*Tensor, error) {
