@@ -43,7 +43,7 @@ func (r *Runtime) addLoaders(c *engine.Catalog) {
 		Fingerprint(func(in loadUNet) (string, error) { return r.fileState("diffusion_models", string(in.Name)) }).
 		Title("Load Diffusion Model").Doc("Loads a denoiser from a file of its own.")
 	engine.Add(c, "VAELoader", "loaders", loadVAE{}, r.loadVAE).
-		Fingerprint(func(in loadVAE) (string, error) { return r.fileState("vae", string(in.Name)) }).
+		Fingerprint(func(in loadVAE) (string, error) { return r.vaeState(string(in.Name)) }).
 		Title("Load VAE").Doc("Loads an autoencoder from a file of its own.")
 	engine.Add(c, "CLIPLoader", "advanced/loaders", loadCLIP{Type: "stable_diffusion", Device: "default"}, r.loadCLIP).
 		Fingerprint(func(in loadCLIP) (string, error) { return r.fileState("text_encoders", string(in.Name)) }).
@@ -86,11 +86,7 @@ type loadVAE struct {
 }
 
 func (r *Runtime) loadVAE(ctx context.Context, in loadVAE) (*diffusion.VAE, error) {
-	path, err := r.Models.Path("vae", string(in.Name))
-	if err != nil {
-		return nil, err
-	}
-	return r.Diffusion.LoadVAE(ctx, path)
+	return r.loadVAEByName(ctx, string(in.Name))
 }
 
 type loadUNet struct {

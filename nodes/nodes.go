@@ -55,7 +55,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 		engine.Socket[diffusion.Image]("IMAGE"),
 		engine.Socket[diffusion.Mask]("MASK"),
 		engine.Combo[checkpointName](files("checkpoints")),
-		engine.Combo[vaeName](files("vae")),
+		engine.Combo[vaeName](r.vaeNames),
 		engine.Combo[clipName](files("text_encoders")),
 		engine.Combo[samplerName](sampling.Samplers),
 		engine.Combo[schedulerName](sampling.Schedulers),

@@ -39,8 +39,14 @@ func (r *Runtime) newVAE(f *weights.File, w nn.Weights) (*VAE, error) {
 	return v, nil
 }
 
-// Digest identifies the autoencoder by the content of its file.
-func (v *VAE) Digest() string { return v.decoder.digest(v.runtime.options.Digests) }
+// Digest identifies the autoencoder by the content of its file, or its two.
+func (v *VAE) Digest() string {
+	d := v.decoder.digest(v.runtime.options.Digests)
+	if v.encoder != nil && v.encoder.file.Path != v.decoder.file.Path {
+		d = digest(d, v.encoder.digest(v.runtime.options.Digests))
+	}
+	return d
+}
 
 // File returns the path of the file that the autoencoder comes from.
 func (v *VAE) File() string { return v.decoder.file.Path }

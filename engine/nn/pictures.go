@@ -20,6 +20,9 @@ func (v *Value) LeakyReLU(slope float32) *Value {
 // Scale returns f·v.
 func (v *Value) Scale(f float32) *Value { return v.Mul(v.b.floats([]float32{f}, 1)) }
 
+// Div returns v / o with broadcasting.
+func (v *Value) Div(o *Value) *Value { return v.binary("Div", o) }
+
 // PReLU is LeakyReLU with a slope for each channel of [batch, channel, height,
 // width], or one for all, as the scope's weight has it.
 // Source: He et al., Delving Deep into Rectifiers, 2015.
