@@ -24,7 +24,20 @@ func addModelPatches(c *engine.Catalog) {
 	engine.Add(c, "TCFG", category, onlyModel{}, patchWith(diffusion.TCFG)).V3().Module("comfy_extras.nodes_tcfg").
 		Title("Tangential Damping CFG").OutputNames("patched_model").
 		Doc("Takes from the unconditional prediction what is at odds with the conditional one.")
+	engine.Add(c, "LatentApplyOperationCFG", "latent/advanced/operations", operationCFG{}, patchOperation).V3().Module(latentModule).Experimental().
+		Doc("Applies an operation to the difference between the prompts before guidance.")
+	addFramePatches(c)
 	addTestPatches(c)
+}
+
+// addFramePatches declares the patches that treat the images of a batch as
+// frames.
+func addFramePatches(c *engine.Catalog) {
+	const category, module = "sampling/video_models", "comfy_extras.nodes_video_model"
+	engine.Add(c, "VideoLinearCFGGuidance", category, frameCFG{Least: 1}, patchFrames(false)).Module(module).
+		Doc("Guides the last image fully, the ones before it less and less.")
+	engine.Add(c, "VideoTriangleCFGGuidance", category, frameCFG{Least: 1}, patchFrames(true)).Module(module).
+		Doc("Guides the middle image fully, the ones around it less and less.")
 }
 
 // addTestPatches declares the patches that ComfyUI offers for testing.
@@ -111,4 +124,24 @@ type epsilonScaling struct {
 
 func patchEpsilon(_ context.Context, in epsilonScaling) (*diffusion.Model, error) {
 	return patched(in.Model, diffusion.ScaleEpsilon(in.Factor))
+}
+
+type operationCFG struct {
+	Model     *diffusion.Model `in:"model"`
+	Operation latentOperation  `in:"operation"`
+}
+
+func patchOperation(_ context.Context, in operationCFG) (*diffusion.Model, error) {
+	return patched(in.Model, diffusion.ChangeDirection(in.Operation))
+}
+
+type frameCFG struct {
+	Model *diffusion.Model `in:"model"`
+	Least float64          `in:"min_cfg" range:"0,100,0.5,0.01"`
+}
+
+func patchFrames(peak bool) func(context.Context, frameCFG) (*diffusion.Model, error) {
+	return func(_ context.Context, in frameCFG) (*diffusion.Model, error) {
+		return patched(in.Model, diffusion.FrameCFG(in.Least, peak))
+	}
 }

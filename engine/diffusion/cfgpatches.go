@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/comfyrun/comfyrun/engine/sampling"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
@@ -282,10 +283,16 @@ func ScaleEpsilon(factor float64) Patch {
 
 // ChangeDirection has f change the step from the unconditional prediction to
 // the conditional one before guidance.
-func ChangeDirection(name string, f func(*tensor.Tensor) (*tensor.Tensor, error)) Patch {
-	return Patch{name: "direction " + name, start: fixed(hooks{before: func(c *call) error {
+func ChangeDirection(f func(*tensor.Tensor) (*tensor.Tensor, error)) Patch {
+	return Patch{name: "direction " + probed(f), start: fixed(hooks{before: func(c *call) error {
 		return changeDirection(c, f)
 	}})}
+}
+
+// probed identifies a function by what it makes of one latent.
+func probed(f func(*tensor.Tensor) (*tensor.Tensor, error)) string {
+	out, err := f(sampling.Noise(tensor.Shape{1, 4, 8, 8}, 0, nil))
+	return digest(out, err)
 }
 
 func changeDirection(c *call, f func(*tensor.Tensor) (*tensor.Tensor, error)) error {
@@ -308,33 +315,25 @@ func changeDirection(c *call, f func(*tensor.Tensor) (*tensor.Tensor, error)) er
 	return nil
 }
 
-// DifferentialDiffusion makes the noise mask say from when on each pixel is
-// repainted: those where it is 1 in the whole run, others in the later part of
-// it. strength below 1 blends with the mask as it is, except 0, which
-// counts as 1.
-// Source: Levin and Fried, Differential Diffusion: Giving Each Pixel Its
-// Strength, 2023.
-func DifferentialDiffusion(strength float64) Patch {
-	return Patch{name: fmt.Sprintf("differential diffusion %g", strength), start: func(g *guidance) (hooks, error) {
-		m, sigmas := g.model.schedule, g.run.Sigmas
-		first, last := m.Timestep(sigmas[0]), m.Timestep(max(m.SigmaMin(), sigmas[len(sigmas)-1]))
-		return hooks{mask: func(mask []float32, sigma float32) []float32 {
-			return thresholded(mask, (m.Timestep(sigma)-last)/(first-last), strength)
-		}}, nil
-	}}
-}
-
-// thresholded returns 1 where the mask reaches the threshold and 0 elsewhere,
-// blended by strength with the mask.
-func thresholded(mask []float32, threshold float32, strength float64) []float32 {
-	out := make([]float32, len(mask))
-	for i, v := range mask {
-		if v >= threshold {
-			out[i] = 1
-		}
-		if strength > 0 && strength < 1 {
-			out[i] = float32(float32(strength)*out[i]) + float32(float32(1-strength)*v)
-		}
-	}
-	return out
+// FrameCFG gives each image of the batch its own guidance scale, between least
+// and the run's: rising from the first image to the last, or, with peak, rising
+// to the middle and falling again.
+// Source: Blattmann et al., Stable Video Diffusion, 2023, section D.1, and its
+// triangular form in SV3D (Voleti et al., 2024).
+func FrameCFG(least float64, peak bool) Patch {
+	return Patch{name: fmt.Sprintf("frame cfg %g %t", least, peak), start: fixed(hooks{
+		combine: func(_ context.Context, c *call) (*tensor.Tensor, error) {
+			n := c.cond.Dim(0)
+			out := tensor.New(c.cond.Shape...)
+			for b := range n {
+				at := float64(b) / float64(max(n-1, 1))
+				if peak {
+					at = 2 * math.Abs(at-math.Floor(at+0.5))
+				}
+				cfg := float32(least + at*(c.cfg-least))
+				copy(out.Index(b).Data, lerp(c.uncond.Index(b), c.cond.Index(b), cfg).Data)
+			}
+			return out, nil
+		},
+	})}
 }
