@@ -78,7 +78,8 @@ func (e TextEncoder) find(w nn.Weights) nn.Weights {
 // DetectUNet recognises a denoiser, in a file of its own or in a checkpoint.
 func DetectUNet(w nn.Weights) (*Checkpoint, error) {
 	var seems string
-	for _, unet := range []nn.Weights{Under(w, unetPrefix), Under(w, "model.model."), w, ldmUNet(w)} {
+	bare := keep(w, "input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out.")
+	for _, unet := range []nn.Weights{Under(w, unetPrefix), Under(w, "model.model."), bare, ldmUNet(w)} {
 		f, s := unetFamily(unet)
 		if f != nil {
 			return &Checkpoint{Family: f, Model: unet}, nil
