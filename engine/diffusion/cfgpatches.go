@@ -58,6 +58,7 @@ func deviation(v []float32) float64 {
 
 // CFGNorm shortens the guided prediction, per pixel over the channels, to the
 // length of the conditional one where it is longer, and scales it by strength.
+// Source: the rule of ComfyUI's node of that name, checked against its pictures.
 func CFGNorm(strength float64) Patch {
 	return Patch{name: fmt.Sprintf("cfg norm %g", strength), start: fixed(hooks{
 		after: func(c *call, den *tensor.Tensor) *tensor.Tensor {
@@ -318,8 +319,8 @@ func changeDirection(c *call, f func(*tensor.Tensor) (*tensor.Tensor, error)) er
 // FrameCFG gives each image of the batch its own guidance scale, between least
 // and the run's: rising from the first image to the last, or, with peak, rising
 // to the middle and falling again.
-// Source: Blattmann et al., Stable Video Diffusion, 2023, section D.1, and its
-// triangular form in SV3D (Voleti et al., 2024).
+// Source: Blattmann et al., Stable Video Diffusion, 2023; with a peak Voleti et
+// al., SV3D, 2024.
 func FrameCFG(least float64, peak bool) Patch {
 	return Patch{name: fmt.Sprintf("frame cfg %g %t", least, peak), start: fixed(hooks{
 		combine: func(_ context.Context, c *call) (*tensor.Tensor, error) {
