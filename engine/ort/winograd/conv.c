@@ -21,11 +21,11 @@ enum {
 	FEW_PANELS = 8
 };
 
-static long up(long a, long b) { return (a + b - 1) / b; }
-static long least(long a, long b) { return a < b ? a : b; }
-static long most(long a, long b) { return a > b ? a : b; }
+static Size up(Size a, Size b) { return (a + b - 1) / b; }
+static Size least(Size a, Size b) { return a < b ? a : b; }
+static Size most(Size a, Size b) { return a > b ? a : b; }
 
-long winograd_units(const Plan *p) { return p->blocks * p->chunks; }
+Size winograd_units(const Plan *p) { return p->blocks * p->chunks; }
 
 const Kernel *winograd_kernel(const char *name) {
 	const Kernel *known[] = {
@@ -41,14 +41,14 @@ const Kernel *winograd_kernel(const char *name) {
 }
 
 // block sets the tiles of a unit to at most so many.
-static void block(Plan *p, long most) {
-	long groups = up(p->tiles, LANES);
+static void block(Plan *p, Size most) {
+	Size groups = up(p->tiles, LANES);
 	p->block = up(groups, up(groups * LANES, most)) * LANES;
 	p->blocks = up(p->tiles, p->block);
 }
 
 // chunk sets the panels of a unit to at most so many.
-static void chunk(Plan *p, long most) {
+static void chunk(Plan *p, Size most) {
 	p->chunk = up(p->panels, up(p->panels, most));
 	p->chunks = up(p->panels, p->chunk);
 }
@@ -65,42 +65,42 @@ static int halve(Plan *p) {
 }
 
 // divide sets how much a unit computes: as much as keeps V and M small, and
-// less as long as there are fewer than two units for each thread.
-static void divide(Plan *p, long threads) {
+// less as Size as there are fewer than two units for each thread.
+static void divide(Plan *p, Size threads) {
 	block(p, p->panels * PANEL * MANY_TILES <= POINT_SIZE ? MANY_TILES : SOME_TILES);
 	chunk(p, POINT_SIZE / PANEL / p->block);
 	while (threads > 1 && winograd_units(p) < 2 * threads && halve(p)) continue;
-	long slices = up(p->conv.cin, SLICE);
+	Size slices = up(p->conv.cin, SLICE);
 	p->depth = least(up(slices, up(slices, POINT_SIZE / SLICE / p->block)) * SLICE, p->conv.cin);
 }
 
 // Sizes, in floats, of the parts of a unit's working memory.
-static long v_point(const Plan *p) { return p->depth * p->block + GAP; }
-static long m_point(const Plan *p) { return p->chunk * PANEL * p->block + GAP; }
-static long column_size(const Plan *p) { return p->block + LANES; }
-static long row_size(const Plan *p) { return 4 * p->block; }
+static Size v_point(const Plan *p) { return p->depth * p->block + GAP; }
+static Size m_point(const Plan *p) { return p->chunk * PANEL * p->block + GAP; }
+static Size column_size(const Plan *p) { return p->block + LANES; }
+static Size row_size(const Plan *p) { return 4 * p->block; }
 
-Plan winograd_plan(const Kernel *kernel, Conv conv, long threads) {
+Plan winograd_plan(const Kernel *kernel, Conv conv, Size threads) {
 	Plan p = {.kernel = kernel, .conv = conv, .rows = up(conv.h, 4), .columns = up(conv.w, 4), .panels = up(conv.cout, PANEL)};
 	p.tiles = conv.batch * p.rows * p.columns;
 	divide(&p, threads);
-	long floats = POINTS * (v_point(&p) + m_point(&p)) + 36 * column_size(&p) + 4 * row_size(&p);
+	Size floats = POINTS * (v_point(&p) + m_point(&p)) + 36 * column_size(&p) + 4 * row_size(&p);
 	p.scratch = floats * sizeof(float) + ALIGN;
 	return p;
 }
 
 // Run is a row of tiles in a picture that lies within a block.
 typedef struct {
-	long picture, y, x; // of the first tile's first pixel
-	long lane, length;  // the first tile's place in the block, and the number of tiles
+	Size picture, y, x; // of the first tile's first pixel
+	Size lane, length;  // the first tile's place in the block, and the number of tiles
 } Run;
 
 // find lists the runs of the block that begins at tile first, and returns
 // their number.
-static int find(const Plan *p, long first, Run *runs) {
+static int find(const Plan *p, Size first, Run *runs) {
 	int n = 0;
-	for (long lane = 0, length; lane < least(p->block, p->tiles - first); lane += length, n++) {
-		long tile = first + lane, row = tile / p->columns, column = tile % p->columns;
+	for (Size lane = 0, length; lane < least(p->block, p->tiles - first); lane += length, n++) {
+		Size tile = first + lane, row = tile / p->columns, column = tile % p->columns;
 		length = least(least(p->block, p->tiles - first) - lane, p->columns - column);
 		runs[n] = (Run){row / p->rows, row % p->rows * 4, column * 4, lane, length};
 	}
@@ -111,7 +111,7 @@ static int find(const Plan *p, long first, Run *runs) {
 typedef struct {
 	Run runs[MANY_TILES];
 	int count;
-	long lanes; // of the block that hold tiles
+	Size lanes; // of the block that hold tiles
 	float *v, *m;
 	float *columns; // [6][6][column_size]: the pixels of one channel, by their place in the tile
 	float *rows;    // [4][row_size]: rows of pixels, tile by tile
@@ -120,31 +120,31 @@ typedef struct {
 // soon fetches n floats that are to be read, and due those to be written: a
 // channel's rows lie too far from the last channel's for the processor to
 // foresee them.
-static void soon(const float *at, long n) {
-	for (long i = 0; i < n; i += GAP) __builtin_prefetch(at + i);
+static void soon(const float *at, Size n) {
+	for (Size i = 0; i < n; i += GAP) __builtin_prefetch(at + i);
 }
 
-static void due(const float *at, long n) {
-	for (long i = 0; i < n; i += GAP) __builtin_prefetch(at + i, 1);
+static void due(const float *at, Size n) {
+	for (Size i = 0; i < n; i += GAP) __builtin_prefetch(at + i, 1);
 }
 
 // pick copies pixels x to x+n of a row of width w, zeros outside of it.
-static void pick(float *to, const float *row, long x, long n, long w) {
-	long before = most(0, -x), inside = least(n, w - x) - before;
-	for (long i = 0; i < before; i++) to[i] = 0;
+static void pick(float *to, const float *row, Size x, Size n, Size w) {
+	Size before = most(0, -x), inside = least(n, w - x) - before;
+	for (Size i = 0; i < before; i++) to[i] = 0;
 	memcpy(to + before, row + x + before, inside * sizeof(float));
-	for (long i = before + inside; i < n; i++) to[i] = 0;
+	for (Size i = before + inside; i < n; i++) to[i] = 0;
 }
 
 // gather brings row i of the tiles of one channel into columns.
-static void gather(const Plan *p, const Unit *u, long channel, int i) {
+static void gather(const Plan *p, const Unit *u, Size channel, int i) {
 	const Conv *c = &p->conv;
-	long size = column_size(p);
+	Size size = column_size(p);
 	float *to = u->columns + 6 * i * size + 1; // split writes one place before columns 4 and 5
 	float edge[MANY_TILES][2];
 	for (int n = 0; n < u->count; n++) {
 		const Run *r = &u->runs[n];
-		long y = r->y + i - 1, end = r->x + 4 * r->length - 1;
+		Size y = r->y + i - 1, end = r->x + 4 * r->length - 1;
 		edge[n][0] = edge[n][1] = 0;
 		if (y < 0 || y >= c->h) {
 			memset(u->rows + 4 * r->lane, 0, 4 * r->length * sizeof(float));
@@ -155,24 +155,24 @@ static void gather(const Plan *p, const Unit *u, long channel, int i) {
 		pick(u->rows + 4 * r->lane, row, r->x - 1, 4 * r->length, c->w);
 		for (int j = 0; j < 2 && end + j < c->w; j++) edge[n][j] = row[end + j];
 	}
-	for (long lane = 0; lane < p->block; lane += LANES) p->kernel->split(u->rows + 4 * lane, to + lane, size);
+	for (Size lane = 0; lane < p->block; lane += LANES) p->kernel->split(u->rows + 4 * lane, to + lane, size);
 	for (int n = 0; n < u->count; n++)
 		for (int j = 0; j < 2; j++) to[(4 + j) * size + u->runs[n].lane + u->runs[n].length - 1] = edge[n][j];
 }
 
 // enter computes V for a layer of input channels.
-static void enter(const Plan *p, const Unit *u, long channel, long depth) {
-	long size = column_size(p), point = v_point(p);
+static void enter(const Plan *p, const Unit *u, Size channel, Size depth) {
+	Size size = column_size(p), point = v_point(p);
 	memset(u->rows + 4 * u->lanes, 0, 4 * (p->block - u->lanes) * sizeof(float));
-	for (long k = 0; k < depth; k++) {
+	for (Size k = 0; k < depth; k++) {
 		for (int i = 0; i < 6; i++) gather(p, u, channel + k, i);
-		for (long lane = 0; lane < p->block; lane += LANES)
+		for (Size lane = 0; lane < p->block; lane += LANES)
 			p->kernel->input(u->columns + 1 + lane, 6 * size, size, u->v + k * p->block + lane, point);
 	}
 }
 
 // put writes a row of n pixels to y at an offset, with what is added to it.
-static void put(const Conv *c, const float *row, long n, long at) {
+static void put(const Conv *c, const float *row, Size n, Size at) {
 	float *y = c->y + at;
 	due(y + c->h * c->w, n);
 	if (!c->plus) {
@@ -180,27 +180,27 @@ static void put(const Conv *c, const float *row, long n, long at) {
 	} else if (c->plus_plane) {
 		const float *plus = c->plus + at;
 		soon(plus + c->h * c->w, n);
-		for (long i = 0; i < n; i++) y[i] = row[i] + plus[i];
+		for (Size i = 0; i < n; i++) y[i] = row[i] + plus[i];
 	} else {
 		float plus = c->plus[at / (c->h * c->w)];
-		for (long i = 0; i < n; i++) y[i] = row[i] + plus;
+		for (Size i = 0; i < n; i++) y[i] = row[i] + plus;
 	}
 }
 
 // leave transforms the tiles of one output channel back and puts them into y.
-static void leave(const Plan *p, const Unit *u, long channel, const float *m) {
+static void leave(const Plan *p, const Unit *u, Size channel, const float *m) {
 	const Conv *c = &p->conv;
-	long size = row_size(p);
-	for (long lane = 0; lane < p->block; lane += LANES)
+	Size size = row_size(p);
+	for (Size lane = 0; lane < p->block; lane += LANES)
 		p->kernel->output(m + lane, m_point(p), c->bias[channel], u->rows + 4 * lane, size);
 	for (const Run *r = u->runs; r < u->runs + u->count; r++) {
-		long at = ((r->picture * c->cout + channel) * c->h + r->y) * c->w + r->x;
+		Size at = ((r->picture * c->cout + channel) * c->h + r->y) * c->w + r->x;
 		for (int i = 0; i < 4 && r->y + i < c->h; i++, at += c->w)
 			put(c, u->rows + i * size + 4 * r->lane, least(4 * r->length, c->w - r->x), at);
 	}
 }
 
-static Unit begin(const Plan *p, long first, void *memory) {
+static Unit begin(const Plan *p, Size first, void *memory) {
 	float *at = (float *)(((uintptr_t)memory + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
 	Unit u = {.v = at, .lanes = least(p->block, p->tiles - first)};
 	u.m = u.v + POINTS * v_point(p);
@@ -211,23 +211,23 @@ static Unit begin(const Plan *p, long first, void *memory) {
 }
 
 // sum adds the products of a layer of input channels to M.
-static void sum(const Plan *p, const Unit *u, long panel, long panels, long channel, long depth) {
-	long apart = p->conv.cin * PANEL, point = p->panels * apart;
+static void sum(const Plan *p, const Unit *u, Size panel, Size panels, Size channel, Size depth) {
+	Size apart = p->conv.cin * PANEL, point = p->panels * apart;
 	const float *from = p->conv.u + panel * apart + channel * PANEL;
-	for (long i = 0; i < POINTS; i++, from += point)
+	for (Size i = 0; i < POINTS; i++, from += point)
 		p->kernel->multiply(&(Product){
 			.u = from, .next = from + point, .apart = apart, .v = u->v + i * v_point(p), .m = u->m + i * m_point(p),
 			.panels = panels, .depth = depth, .tiles = p->block, .add = channel > 0});
 }
 
-void winograd_unit(const Plan *p, long unit, void *memory) {
+void winograd_unit(const Plan *p, Size unit, void *memory) {
 	Unit u = begin(p, unit % p->blocks * p->block, memory);
-	long panel = unit / p->blocks * p->chunk, panels = least(p->chunk, p->panels - panel);
-	for (long k = 0; k < p->conv.cin; k += p->depth) {
-		long depth = least(p->depth, p->conv.cin - k);
+	Size panel = unit / p->blocks * p->chunk, panels = least(p->chunk, p->panels - panel);
+	for (Size k = 0; k < p->conv.cin; k += p->depth) {
+		Size depth = least(p->depth, p->conv.cin - k);
 		enter(p, &u, k, depth);
 		sum(p, &u, panel, panels, k, depth);
 	}
-	for (long i = 0; i < least(panels * PANEL, p->conv.cout - panel * PANEL); i++)
+	for (Size i = 0; i < least(panels * PANEL, p->conv.cout - panel * PANEL); i++)
 		leave(p, &u, panel * PANEL + i, u.m + i * p->block);
 }

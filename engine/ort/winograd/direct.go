@@ -43,16 +43,16 @@ func (c convolution) run() (y []float32, units int, ok bool) {
 		return (*C.float)(unsafe.Pointer(&data[0]))
 	}
 	conv := C.Conv{x: pinned(c.x), u: pinned(c.u), bias: pinned(c.bias), plus: pinned(c.plus), y: pinned(y),
-		batch: C.long(c.batch), cin: C.long(c.cin), cout: C.long(c.cout), h: C.long(c.h), w: C.long(c.w)}
+		batch: C.Size(c.batch), cin: C.Size(c.cin), cout: C.Size(c.cout), h: C.Size(c.h), w: C.Size(c.w)}
 	if len(c.plus) == len(y) {
 		conv.plus_plane = 1
 	}
-	plan := C.winograd_plan(kernel, conv, C.long(c.threads))
+	plan := C.winograd_plan(kernel, conv, C.Size(c.threads))
 	scratch := C.malloc(plan.scratch)
 	defer C.free(scratch)
 	units = int(C.winograd_units(&plan))
 	for unit := units - 1; unit >= 0; unit-- { // any order will do
-		C.winograd_unit(&plan, C.long(unit), scratch)
+		C.winograd_unit(&plan, C.Size(unit), scratch)
 	}
 	return y, units, true
 }

@@ -11,6 +11,13 @@
 
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
+// UNROLL writes a loop out, so that arrays of vectors become registers.
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 typedef float Vec __attribute__((vector_size(4 * WIDTH)));
 typedef float Loose __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
@@ -44,7 +51,7 @@ typedef int Index __attribute__((vector_size(4 * WIDTH)));
 #define HIGH(a, b) SHUFFLE(a, b, 2, 6, 3, 7)
 #endif
 
-TARGET static void split(const float *row, float *column, long stride) {
+TARGET static void split(const float *row, float *column, Size stride) {
 	for (int i = 0; i < LANES; i += WIDTH, row += 4 * WIDTH, column += WIDTH) {
 		Vec a = load(row), b = load(row + WIDTH), c = load(row + 2 * WIDTH), d = load(row + 3 * WIDTH);
 		Vec even = EVEN(a, b), odd = ODD(a, b), even2 = EVEN(c, d), odd2 = ODD(c, d);
@@ -69,7 +76,7 @@ INLINE void in(const Vec d[6], Vec t[6]) {
 	t[5] = 4 * d[1] + (d[5] - 5 * d[3]);
 }
 
-TARGET static void input(const float *d, long row, long column, float *v, long point) {
+TARGET static void input(const float *d, Size row, Size column, float *v, Size point) {
 	for (int lane = 0; lane < LANES; lane += WIDTH, d += WIDTH, v += WIDTH) {
 		Vec half[6][6], line[6], out[6];
 		for (int i = 0; i < 6; i++) {
@@ -93,7 +100,7 @@ INLINE void out(const Vec m[6], Vec y[4]) {
 	y[3] = difference + 8 * difference2 + m[5];
 }
 
-TARGET static void output(const float *m, long point, float bias, float *y, long row) {
+TARGET static void output(const float *m, Size point, float bias, float *y, Size row) {
 	for (int lane = 0; lane < LANES; lane += WIDTH, m += WIDTH, y += 4 * WIDTH) {
 		Vec half[4][6], line[6], q[4];
 		for (int j = 0; j < 6; j++) {
@@ -118,30 +125,23 @@ TARGET static void output(const float *m, long point, float bias, float *y, long
 // fetches the panel that follows. It adds to m unless p->add is 0 and the slice
 // is the first.
 INLINE void micro(const int rows, const int wide, const Product *p, const float *u, const float *next, const float *v,
-                  float *m, long from) {
+                  float *m, Size from) {
 	Vec sum[2 * PANEL][3];
-	const long apart = p->apart, depth = p->depth - from < SLICE ? p->depth - from : SLICE, tiles = p->tiles;
+	const Size apart = p->apart, depth = p->depth - from < SLICE ? p->depth - from : SLICE, tiles = p->tiles;
 	u += from * PANEL, next += from * PANEL, v += from * tiles;
-#pragma GCC unroll 16
-	for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-		for (int j = 0; j < wide; j++) sum[i][j] = (Vec){0};
-	for (long k = 0; k < depth; k++, u += PANEL, next += PANEL, v += tiles) {
+	UNROLL for (int i = 0; i < rows; i++)
+		UNROLL for (int j = 0; j < wide; j++) sum[i][j] = (Vec){0};
+	for (Size k = 0; k < depth; k++, u += PANEL, next += PANEL, v += tiles) {
 		__builtin_prefetch(next);
 		if (rows > PANEL) __builtin_prefetch(next + apart);
 		Vec b[3];
-#pragma GCC unroll 3
-		for (int j = 0; j < wide; j++) b[j] = load(v + j * WIDTH);
-#pragma GCC unroll 16
-		for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-			for (int j = 0; j < wide; j++) sum[i][j] += u[i / PANEL * apart + i % PANEL] * b[j];
+		UNROLL for (int j = 0; j < wide; j++) b[j] = load(v + j * WIDTH);
+		UNROLL for (int i = 0; i < rows; i++)
+			UNROLL for (int j = 0; j < wide; j++) sum[i][j] += u[i / PANEL * apart + i % PANEL] * b[j];
 	}
 	const int add = p->add || from;
-#pragma GCC unroll 16
-	for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-		for (int j = 0; j < wide; j++) {
+	UNROLL for (int i = 0; i < rows; i++)
+		UNROLL for (int j = 0; j < wide; j++) {
 			float *to = m + i * tiles + j * WIDTH;
 			store(to, add ? load(to) + sum[i][j] : sum[i][j]);
 		}
@@ -149,7 +149,7 @@ INLINE void micro(const int rows, const int wide, const Product *p, const float 
 
 #define MICRO(name, rows, wide) \
 	TARGET static void name(const Product *p, const float *u, const float *next, const float *v, float *m) { \
-		for (long from = 0; from < p->depth; from += SLICE) micro(rows, wide, p, u, next, v, m, from); \
+		for (Size from = 0; from < p->depth; from += SLICE) micro(rows, wide, p, u, next, v, m, from); \
 	}
 MICRO(micro1, ROWS, 1)
 MICRO(micro2, ROWS, 2)
@@ -159,7 +159,7 @@ MICRO(micro1x2, 2 * PANEL, 1)
 // panel multiplies one panel of U with all tiles. Three vectors of tiles at a
 // time make the best use of the registers, and one the worst.
 TARGET static void panel(const Product *p, const float *u, const float *next, float *m) {
-	for (long at = 0, left = p->tiles / WIDTH, wide; left > 0; left -= wide, at += wide * WIDTH) {
+	for (Size at = 0, left = p->tiles / WIDTH, wide; left > 0; left -= wide, at += wide * WIDTH) {
 		wide = left == 4 ? 2 : left < 3 ? left : 3;
 		for (int i = 0; i < PANEL; i += ROWS)
 			(wide == 3 ? micro3 : wide == 2 ? micro2 : micro1)(p, u + i, next, p->v + at, m + i * p->tiles + at);
@@ -168,7 +168,7 @@ TARGET static void panel(const Product *p, const float *u, const float *next, fl
 
 TARGET static void multiply(const Product *p) {
 	int both = p->tiles == WIDTH && ROWS == PANEL; // one vector only: two panels give the adders enough to do
-	for (long i = 0, step; i < p->panels; i += step) {
+	for (Size i = 0, step; i < p->panels; i += step) {
 		step = both && i + 2 <= p->panels ? 2 : 1;
 		const float *u = p->u + i * p->apart, *next = i + step < p->panels ? u + step * p->apart : p->next;
 		float *m = p->m + i * PANEL * p->tiles;

@@ -16,7 +16,7 @@ typedef struct {
 	OrtCustomOp ort; // first, so that the two share an address
 	OrtApi api;
 	const Kernel *kernel;
-	long threads;
+	Size threads;
 	void *memory; // OrtMemoryInfo of the arena
 } Op;
 
@@ -83,12 +83,12 @@ typedef struct {
 	Plan plan;
 	atomic_flag *taken;
 	char *memory;
-	long places;
+	Size places;
 } Task;
 
 static void unit(void *task, size_t index) {
 	Task *t = task;
-	for (long i = 0;; i++) {
+	for (Size i = 0;; i++) {
 		if (i == t->places) {
 			i = 0;
 			sched_yield();
@@ -104,14 +104,14 @@ static void unit(void *task, size_t index) {
 static OrtStatus *share(const Op *op, void *context, Task *t, void *memory) {
 	t->memory = memory;
 	t->taken = (atomic_flag *)(t->memory + t->places * t->plan.scratch);
-	for (long i = 0; i < t->places; i++) atomic_flag_clear(&t->taken[i]);
+	for (Size i = 0; i < t->places; i++) atomic_flag_clear(&t->taken[i]);
 	return CALL(op->api, KernelContext_ParallelFor, (void *, void (*)(void *, size_t), size_t, size_t, void *), context,
 	            unit, winograd_units(&t->plan), 0, t);
 }
 
 static OrtStatus *run(const Op *op, void *context, Conv conv) {
 	Task t = {.plan = winograd_plan(op->kernel, conv, op->threads)};
-	long units = winograd_units(&t.plan);
+	Size units = winograd_units(&t.plan);
 	t.places = units < op->threads ? units : op->threads;
 	void *allocator, *memory;
 	OrtStatus *s = CALL(op->api, KernelContext_GetAllocator, (void *, void *, void **), context, op->memory, &allocator);
@@ -224,7 +224,7 @@ static OrtStatus *fill(OrtApi api, winograd_domain *d, void *options) {
 	return s;
 }
 
-winograd_domain *winograd_register(OrtApi api, void *options, const char *kernel, long threads) {
+winograd_domain *winograd_register(OrtApi api, void *options, const char *kernel, ptrdiff_t threads) {
 	winograd_domain *d = calloc(1, sizeof *d);
 	if (!d) return 0;
 	d->op = (Op){.ort = definition, .api = api, .kernel = winograd_kernel(kernel), .threads = threads < 1 ? 1 : threads};

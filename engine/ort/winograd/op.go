@@ -24,7 +24,7 @@ type Operator struct{ domain *C.winograd_domain }
 func Register(api, options unsafe.Pointer, threads int) (*Operator, error) {
 	fastest := C.CString("")
 	defer C.free(unsafe.Pointer(fastest))
-	domain := C.winograd_register(C.OrtApi(api), options, fastest, C.long(threads))
+	domain := C.winograd_register(C.OrtApi(api), options, fastest, C.ptrdiff_t(threads))
 	if domain == nil {
 		return nil, errors.New("register operator " + Domain + "." + Op + ": ONNX Runtime refuses it")
 	}

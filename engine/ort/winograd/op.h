@@ -12,7 +12,7 @@ typedef struct winograd_domain winograd_domain;
 // winograd_register makes the operator known to session options. kernel names
 // the arithmetic, "" the fastest; threads are those of the session. It returns
 // null on failure.
-winograd_domain *winograd_register(OrtApi api, void *options, const char *kernel, long threads);
+winograd_domain *winograd_register(OrtApi api, void *options, const char *kernel, ptrdiff_t threads);
 
 // winograd_release releases the operator; all sessions with it must be gone.
 void winograd_release(winograd_domain *domain);

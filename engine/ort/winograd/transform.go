@@ -7,6 +7,10 @@ const Panel = 8
 // Points is the number of points of a transformed tile.
 const points = 36
 
+// TransformName names Transform and its layout in keys of caches: it changes
+// whenever the result does.
+const TransformName = "winograd-f4x4-v1"
+
 // Shape returns the shape of transformed weights: [36, cout/8 rounded up, cin,
 // 8]. Value (p, o/8, i, o%8) belongs to point p of the filter from input channel
 // i to output channel o; rows that round cout up are zero.

@@ -18,9 +18,14 @@
 // instruction set; the processor decides which one runs. A unit is the part of
 // a convolution that one thread computes at a time.
 //
-// The result does not depend on the number of threads. Against exact
-// arithmetic it is off by about 3e-6 of the largest values, ten times as much
+// The result does not depend on the number of threads. Against exact arithmetic
+// it is off by up to 2e-6 to 7e-6 of the largest value, about ten times as much
 // as a plain float32 convolution.
+//
+// It pays for planes of 16x16 pixels and more, whatever the channels: on a core
+// with AVX-512 it takes between a third and a quarter of Conv's time. On smaller
+// planes reading the weights, four times as large as before, takes as long as
+// Conv.
 //
 // Transform, Shape and the names need no cgo.
 package winograd

@@ -15,6 +15,8 @@
 
 #include <stddef.h>
 
+typedef ptrdiff_t Size; // counts floats, channels, pixels, tiles
+
 enum {
 	POINTS = 36, // of a transformed tile, row by row
 	LANES = 16,  // tiles in a group: a group lies side by side in memory
@@ -30,7 +32,7 @@ typedef struct {
 	const float *next; // what will be wanted as u in the next product
 	const float *v;    // [depth][tiles]; tiles is a multiple of LANES
 	float *m;          // [panels*PANEL][tiles]
-	long apart, panels, depth, tiles;
+	Size apart, panels, depth, tiles;
 	int add;           // 0: m holds nothing yet
 } Product;
 
@@ -41,16 +43,16 @@ typedef struct {
 	// column j of all tiles goes to column[j*stride], j < 4. Columns 4 and 5 of
 	// a tile are columns 0 and 1 of the tile to the right, so these go there
 	// once more, one place to the left.
-	void (*split)(const float *row, float *column, long stride);
+	void (*split)(const float *row, float *column, Size stride);
 	// input transforms a group of tiles of one channel. Pixel (i, j) of the
 	// tiles begins at d[i*row + j*column]; point p of V goes to v[p*point].
-	void (*input)(const float *d, long row, long column, float *v, long point);
+	void (*input)(const float *d, Size row, Size column, float *v, Size point);
 	// multiply computes one product.
 	void (*multiply)(const Product *p);
 	// output transforms a group of tiles of one channel back; point p of M
 	// begins at m[p*point]. Pixel row i of all tiles goes to y[i*row], tile by
 	// tile.
-	void (*output)(const float *m, long point, float bias, float *y, long row);
+	void (*output)(const float *m, Size point, float bias, float *y, Size row);
 } Kernel;
 
 extern const Kernel winograd_avx512, winograd_avx2, winograd_generic;
@@ -66,7 +68,7 @@ typedef struct {
 	const float *plus; // added to y, or null
 	int plus_plane;    // plus is [batch, cout, h, w], otherwise [batch, cout, 1, 1]
 	float *y;
-	long batch, cin, cout, h, w;
+	Size batch, cin, cout, h, w;
 } Conv;
 
 // Plan divides a convolution into units, which may be computed in any order
@@ -76,16 +78,16 @@ typedef struct {
 typedef struct {
 	const Kernel *kernel;
 	Conv conv;
-	long rows, columns, tiles;   // tiles from top to bottom, from left to right, of all pictures
-	long block, blocks;          // tiles of a unit (a multiple of LANES), and their number
-	long panels, chunk, chunks;  // panels of PANEL output channels: all, those of a unit, and its number
-	long depth;                  // input channels of a layer
+	Size rows, columns, tiles;   // tiles from top to bottom, from left to right, of all pictures
+	Size block, blocks;          // tiles of a unit (a multiple of LANES), and their number
+	Size panels, chunk, chunks;  // panels of PANEL output channels: all, those of a unit, and its number
+	Size depth;                  // input channels of a layer
 	size_t scratch;              // bytes of working memory for a unit
 } Plan;
 
-Plan winograd_plan(const Kernel *kernel, Conv conv, long threads);
-long winograd_units(const Plan *plan);
+Plan winograd_plan(const Kernel *kernel, Conv conv, Size threads);
+Size winograd_units(const Plan *plan);
 // winograd_unit computes a unit in scratch, plan->scratch bytes of any content.
-void winograd_unit(const Plan *plan, long unit, void *scratch);
+void winograd_unit(const Plan *plan, Size unit, void *scratch);
 
 #endif
