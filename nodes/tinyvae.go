@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"context"
-	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -10,12 +9,9 @@ import (
 	"github.com/comfyrun/comfyrun/engine/diffusion"
 )
 
-// pixelSpace is ComfyUI's name for the autoencoder of models that work on
-// pixels, which changes nothing.
-const pixelSpace = "pixel_space"
-
-// vaeNames lists the autoencoders that VAELoader offers: files, tiny ones of
-// which both halves are there, and pixelSpace.
+// vaeNames lists the autoencoders that VAELoader offers: files, and tiny ones of
+// which both halves are there. ComfyUI's pixel_space is left out: it is for
+// models that work on pixels, of which none is supported.
 func (r *Runtime) vaeNames() []string {
 	names := r.Models.Names("vae")
 	for _, tiny := range diffusion.TinyVAENames() {
@@ -23,7 +19,7 @@ func (r *Runtime) vaeNames() []string {
 			names = append(names, tiny)
 		}
 	}
-	return append(names, pixelSpace)
+	return names
 }
 
 // tinyHalf returns the file of half a tiny autoencoder in the folder
@@ -41,9 +37,6 @@ func (r *Runtime) tinyHalf(stem string) string {
 
 // loadVAEByName loads one of vaeNames.
 func (r *Runtime) loadVAEByName(ctx context.Context, name string) (*diffusion.VAE, error) {
-	if name == pixelSpace {
-		return nil, errors.New("load VAE: pixel_space is for models that work on pixels, of which none is supported")
-	}
 	if !slices.Contains(diffusion.TinyVAENames(), name) {
 		path, err := r.Models.Path("vae", name)
 		if err != nil {
@@ -64,9 +57,6 @@ func (r *Runtime) loadVAEByName(ctx context.Context, name string) (*diffusion.VA
 
 // vaeState identifies the content of the files behind one of vaeNames.
 func (r *Runtime) vaeState(name string) (string, error) {
-	if name == pixelSpace {
-		return name, nil
-	}
 	if !slices.Contains(diffusion.TinyVAENames(), name) {
 		return r.fileState("vae", name)
 	}
