@@ -20,6 +20,7 @@ import (
 // execFlags are the flags of exec.
 type execFlags struct {
 	models        modelFlags
+	nodes         nodeFlags
 	rows          rowFlags
 	out, input    string
 	device        string
@@ -59,6 +60,7 @@ func execCommand() *cobra.Command {
 
 func (f *execFlags) add(cmd *cobra.Command) {
 	f.models.add(cmd)
+	f.nodes.add(cmd)
 	addLibraryFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.out, "out", "output", "folder for pictures, receipts and manifest.jsonl")
@@ -125,11 +127,6 @@ func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
 	if s.folders, err = f.models.folders(home); err != nil {
 		return nil, err
 	}
-	if usesDemo(jobs, &f.rows) {
-		if err := ensureDemo(cmd.Context(), home, s.folders); err != nil {
-			return nil, err
-		}
-	}
 	cache := &weights.Cache{}
 	if !f.noWeightCache {
 		cache.Dir = home.Weights()
@@ -147,15 +144,26 @@ func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.defined, err = f.nodes.define(home, s.catalog); err != nil {
+		return nil, err
+	}
+	if s.usesDemo(jobs) {
+		if err := ensureDemo(cmd.Context(), home, s.folders); err != nil {
+			return nil, err
+		}
+	}
 	s.runner = &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}
 	s.manifest, err = openManifest(s.dirs.Output)
 	return s, err
 }
 
 // usesDemo says whether a run names the demo model, which then must be unpacked.
-func usesDemo(jobs []*job, flags *rowFlags) bool {
+func (s *session) usesDemo(jobs []*job) bool {
 	for _, j := range jobs {
-		g, err := j.graph(flags)
+		g, err := j.graph(&s.flags.rows)
+		if err == nil {
+			g, err = s.defined.WriteOut(g)
+		}
 		if err != nil {
 			return false // the checks before the first run tell
 		}

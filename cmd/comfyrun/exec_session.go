@@ -12,6 +12,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/engine/weights"
 	"github.com/comfyrun/comfyrun/nodes"
+	"github.com/comfyrun/comfyrun/nodes/definitions"
 	"github.com/comfyrun/comfyrun/workflows"
 )
 
@@ -24,6 +25,7 @@ type session struct {
 	diffusion *diffusion.Runtime
 	version   func() (string, error) // of ONNX Runtime
 	catalog   *engine.Catalog
+	defined   *definitions.Set
 	runner    *engine.Runner
 	manifest  *manifest
 	reporters reporters
@@ -112,6 +114,9 @@ func (s *session) plan(j *job, g *workflows.Graph) (*engine.Plan, error) {
 	if invalid := (*engine.InvalidError)(nil); errors.As(err, &invalid) {
 		s.nameMissing(g, invalid)
 	}
+	if err == nil {
+		err = s.checkInside(g)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +146,12 @@ func (s *session) runJob(ctx context.Context, j *job) (outcome, error) {
 	if err != nil {
 		return outcome{Status: statusInvalid, Err: err}, err
 	}
-	o := outcome{Digest: workflows.Digest(g)}
+	// What is written down does not need the definitions of nodes, and differs when they do.
+	written, err := s.defined.WriteOut(g)
+	if err != nil {
+		return outcome{Status: statusInvalid, Err: err}, err
+	}
+	o := outcome{Digest: workflows.Digest(written)}
 	if done, ok := s.manifest.stands(o.Digest); ok && s.flags.resume {
 		return s.resumed(o, done), nil
 	}
@@ -162,7 +172,7 @@ func (s *session) runJob(ctx context.Context, j *job) (outcome, error) {
 		}
 		return o, nil
 	}
-	return o, s.record(ctx, record{j, g, result, started}, &o)
+	return o, s.record(ctx, record{j, written, result, started}, &o)
 }
 
 // record is what there is to write down about a run.

@@ -29,6 +29,9 @@ func (h Home) Output() string { return h.join("output") }
 // Temp is the folder for previews.
 func (h Home) Temp() string { return h.join("temp") }
 
+// Nodes is the folder of node definitions.
+func (h Home) Nodes() string { return h.join("nodes") }
+
 // Queue is the folder of the durable queue.
 func (h Home) Queue() string { return h.join("queue") }
 

@@ -14,13 +14,14 @@ import (
 
 func nodesCommand() *cobra.Command {
 	var flags modelFlags
+	var defined nodeFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "nodes [CLASS]",
 		Short: "List the node types, or the inputs and outputs of one",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			catalog, err := catalogOf(cmd, &flags)
+			catalog, err := catalogOf(cmd, &flags, &defined)
 			if err != nil {
 				return err
 			}
@@ -33,11 +34,12 @@ func nodesCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write ComfyUI's object_info")
 	flags.add(cmd)
+	defined.add(cmd)
 	return cmd
 }
 
 // catalogOf builds the catalogue for looking at: it opens no library.
-func catalogOf(cmd *cobra.Command, flags *modelFlags) (*engine.Catalog, error) {
+func catalogOf(cmd *cobra.Command, flags *modelFlags, defined *nodeFlags) (*engine.Catalog, error) {
 	home, err := homeOf(cmd)
 	if err != nil {
 		return nil, err
@@ -46,7 +48,12 @@ func catalogOf(cmd *cobra.Command, flags *modelFlags) (*engine.Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nodes.Catalog(&nodes.Runtime{Models: folders})
+	catalog, err := nodes.Catalog(&nodes.Runtime{Models: folders})
+	if err != nil {
+		return nil, err
+	}
+	_, err = defined.define(home, catalog)
+	return catalog, err
 }
 
 func chosenTypes(catalog *engine.Catalog, classes []string) ([]*engine.NodeType, error) {

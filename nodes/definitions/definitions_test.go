@@ -282,6 +282,27 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// The examples of the documentation are the files that the stories of cmd/comfyrun run.
+func TestDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/node-packages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../workflows/nodes/*" + Suffix)
+	if err != nil || len(files) != 2 {
+		t.Fatalf("examples %v: %v", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(page), "```json\n"+string(text)+"```\n") {
+			t.Errorf("the page does not show %s as it is", file)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{soft, twice, either, files, shownTwice, each, "", "{}", `{"class_type": 1, "inputs": []}`,
 		`{"class_type": "A", "workflow": {"prompt": {"1": {"class_type": "Paint"}}}}`} {
