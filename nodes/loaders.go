@@ -91,7 +91,7 @@ func (r *Runtime) loadVAE(ctx context.Context, in loadVAE) (*diffusion.VAE, erro
 
 type loadUNet struct {
 	Name  unetName    `in:"unet_name"`
-	DType weightDType `in:"weight_dtype" doc:"8-bit floats round the weights first; they save no memory here."`
+	DType weightDType `in:"weight_dtype" ui:"nodefault" doc:"8-bit floats round the weights first; they save no memory here."`
 }
 
 func (r *Runtime) loadUNet(ctx context.Context, in loadUNet) (*diffusion.Model, error) {
@@ -107,8 +107,8 @@ func (r *Runtime) loadUNet(ctx context.Context, in loadUNet) (*diffusion.Model, 
 
 type loadCLIP struct {
 	Name   clipName   `in:"clip_name"`
-	Type   clipType   `in:"type"`
-	Device deviceName `in:"device,optional" ui:"advanced"`
+	Type   clipType   `in:"type" ui:"nodefault"`
+	Device deviceName `in:"device,optional" ui:"advanced,nodefault"`
 }
 
 func (r *Runtime) loadCLIP(ctx context.Context, in loadCLIP) (*diffusion.CLIP, error) {
@@ -126,8 +126,8 @@ func (r *Runtime) loadCLIP(ctx context.Context, in loadCLIP) (*diffusion.CLIP, e
 type loadTwoCLIPs struct {
 	Name1  clipName     `in:"clip_name1"`
 	Name2  clipName     `in:"clip_name2"`
-	Type   dualCLIPType `in:"type"`
-	Device deviceName   `in:"device,optional" ui:"advanced"`
+	Type   dualCLIPType `in:"type" ui:"nodefault"`
+	Device deviceName   `in:"device,optional" ui:"advanced,nodefault"`
 }
 
 func (r *Runtime) loadTwoCLIPs(ctx context.Context, in loadTwoCLIPs) (*diffusion.CLIP, error) {

@@ -9,20 +9,20 @@ import (
 )
 
 func addMerging(c *engine.Catalog) {
-	const category = "advanced/model_merging"
-	engine.Add(c, "ModelMergeSimple", category, mergeModels{Ratio: 1}, mergeModelsByRatio).
+	const category, module = "advanced/model_merging", "comfy_extras.nodes_model_merging"
+	engine.Add(c, "ModelMergeSimple", category, mergeModels{Ratio: 1}, mergeModelsByRatio).Module(module).
 		Doc("Mixes the weights of two denoisers of one architecture: ratio 1 is the first, 0 the second.")
-	engine.Add(c, "ModelMergeBlocks", category, mergeBlocks{Input: 1, Middle: 1, Out: 1}, mergeModelBlocks).
+	engine.Add(c, "ModelMergeBlocks", category, mergeBlocks{Input: 1, Middle: 1, Out: 1}, mergeModelBlocks).Module(module).
 		Doc("Mixes two denoisers with a ratio for each part of the network.")
-	engine.Add(c, "ModelMergeAdd", category, addModels{}, addModelWeights).
+	engine.Add(c, "ModelMergeAdd", category, addModels{}, addModelWeights).Module(module).
 		Doc("Adds the weights of the second denoiser to those of the first.")
-	engine.Add(c, "ModelMergeSubtract", category, subtractModels{Multiplier: 1}, subtractModelWeights).
+	engine.Add(c, "ModelMergeSubtract", category, subtractModels{Multiplier: 1}, subtractModelWeights).Module(module).
 		Doc("Takes the weights of the second denoiser from those of the first and multiplies the difference.")
-	engine.Add(c, "CLIPMergeSimple", category, mergeCLIPs{Ratio: 1}, mergeCLIPsByRatio).
+	engine.Add(c, "CLIPMergeSimple", category, mergeCLIPs{Ratio: 1}, mergeCLIPsByRatio).Module(module).
 		Doc("Mixes the weights of two text encoders of one architecture: ratio 1 is the first, 0 the second.")
-	engine.Add(c, "CLIPMergeAdd", category, addCLIPs{}, addCLIPWeights).
+	engine.Add(c, "CLIPMergeAdd", category, addCLIPs{}, addCLIPWeights).Module(module).
 		Doc("Adds the weights of the second text encoder to those of the first.")
-	engine.Add(c, "CLIPMergeSubtract", category, subtractCLIPs{Multiplier: 1}, subtractCLIPWeights).
+	engine.Add(c, "CLIPMergeSubtract", category, subtractCLIPs{Multiplier: 1}, subtractCLIPWeights).Module(module).
 		Doc("Takes the weights of the second text encoder from those of the first and multiplies the difference.")
 }
 

@@ -37,7 +37,7 @@ func sample(ctx context.Context, in kSampler) (diffusion.Latent, error) {
 
 type kSamplerAdvanced struct {
 	Model     *diffusion.Model       `in:"model"`
-	AddNoise  noiseSwitch            `in:"add_noise"`
+	AddNoise  noiseSwitch            `in:"add_noise" ui:"nodefault"`
 	Seed      uint64                 `in:"noise_seed" range:"0,0xffffffffffffffff" ui:"control_after_generate"`
 	Steps     int                    `in:"steps" range:"1,10000"`
 	CFG       float64                `in:"cfg" range:"0,100,0.1,0.01"`
@@ -48,7 +48,7 @@ type kSamplerAdvanced struct {
 	Latent    diffusion.Latent       `in:"latent_image"`
 	Start     int                    `in:"start_at_step" range:"0,10000"`
 	End       int                    `in:"end_at_step" range:"0,10000"`
-	Leftover  leftoverSwitch         `in:"return_with_leftover_noise"`
+	Leftover  leftoverSwitch         `in:"return_with_leftover_noise" ui:"nodefault"`
 }
 
 func sampleAdvanced(ctx context.Context, in kSamplerAdvanced) (diffusion.Latent, error) {
