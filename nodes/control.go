@@ -37,6 +37,9 @@ func (r *Runtime) addControl(c *engine.Catalog) {
 	engine.Add(c, "ControlNetLoader", "loaders", loadControl{}, r.loadControl).
 		Fingerprint(func(in loadControl) (string, error) { return r.fileState("controlnet", string(in.Name)) }).
 		Title("Load ControlNet Model").Doc("Loads a ControlNet or a T2I-Adapter.")
+	engine.Add(c, "DiffControlNetLoader", "loaders", loadControlDifference{}, r.loadControlDifference).
+		Fingerprint(func(in loadControlDifference) (string, error) { return r.fileState("controlnet", string(in.Name)) }).
+		Title("Load ControlNet Model (diff)").Doc("Loads a ControlNet that is stored as the difference from a model.")
 	engine.Add(c, "ControlNetApply", category, applyControl{Strength: 1}, applyControlNet).Deprecated().
 		Title("Apply ControlNet (OLD)").Doc("Steers sampling by a picture, for the negative prompt too.")
 	engine.Add(c, "ControlNetApplyAdvanced", category, applyControlAdvanced{Strength: 1, End: 1}, applyControlNetAdvanced).
@@ -55,6 +58,22 @@ func (r *Runtime) loadControl(ctx context.Context, in loadControl) (*diffusion.C
 		return nil, err
 	}
 	return r.Diffusion.LoadControlNet(ctx, path)
+}
+
+type loadControlDifference struct {
+	Model *diffusion.Model `in:"model"`
+	Name  controlName      `in:"control_net_name"`
+}
+
+func (r *Runtime) loadControlDifference(ctx context.Context, in loadControlDifference) (*diffusion.ControlNet, error) {
+	if in.Model == nil {
+		return nil, errors.New("the MODEL input is empty")
+	}
+	path, err := r.Models.Path("controlnet", string(in.Name))
+	if err != nil {
+		return nil, err
+	}
+	return r.Diffusion.LoadControlDifference(ctx, path, in.Model)
 }
 
 // errNoControl explains a CONTROL_NET input that is empty.

@@ -103,8 +103,15 @@ func (c *ControlNet) WithTask(task int) (*ControlNet, error) {
 	return &n, n.build(c.hint.file, &a)
 }
 
-// Digest identifies the network by the content of its file and its task.
-func (c *ControlNet) Digest() string { return c.hint.digest(c.runtime.options.Digests) }
+// Digest identifies the network by the content of its file, its task and the
+// model that its weights were added to.
+func (c *ControlNet) Digest() string {
+	d := c.hint.digest(c.runtime.options.Digests)
+	if c.net != nil {
+		d = digest(d, c.net.digest(c.runtime.options.Digests))
+	}
+	return d
+}
 
 // File returns the path of the file that the network comes from.
 func (c *ControlNet) File() string { return c.hint.file.Path }
