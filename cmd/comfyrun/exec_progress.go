@@ -84,7 +84,9 @@ func (r *bars) event(j *job, e engine.Event) {
 		r.nodes[e.Node].SetCurrent(int64(e.Value))
 	case engine.EventNodeDone:
 		r.drop(e.Node)
-		r.total.Increment()
+		if e.Parent == "" { // the total counts nodes of the workflow, not those inside of them
+			r.total.Increment()
+		}
 	}
 }
 

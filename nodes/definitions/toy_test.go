@@ -38,6 +38,10 @@ type chooseIn struct {
 	B     *picture `in:"b,optional" ui:"lazy"`
 }
 
+type seeIn struct {
+	Image picture `in:"image"`
+}
+
 type showIn struct {
 	Value any `in:"value"`
 }
@@ -77,6 +81,9 @@ func newToys(t testing.TB) *toys {
 		}
 		return picture(fmt.Sprintf("blur%g(%s)", in.Radius, in.Image)), nil
 	})
+	engine.Add(c, "IsRed", "toys", seeIn{}, func(_ context.Context, in seeIn) (bool, error) {
+		return strings.Contains(string(in.Image), "red"), nil
+	})
 	engine.Add(c, "Choose", "toys", chooseIn{}, func(_ context.Context, in chooseIn) (picture, error) {
 		if in.First {
 			return *in.A, nil
@@ -112,7 +119,7 @@ func newToys(t testing.TB) *toys {
 	return ty
 }
 
-// defineAll writes definitions into a folder and loads them.
+// define writes definitions into a folder and loads them.
 func (ty *toys) define(t testing.TB, texts ...string) *Set {
 	t.Helper()
 	folder := t.TempDir()
