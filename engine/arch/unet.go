@@ -145,13 +145,12 @@ func upsample(p nn.Scope, h, next *nn.Value) *nn.Value {
 
 func (n net) resBlock(p nn.Scope, x *nn.Value) *nn.Value {
 	out := p.In("in_layers.2").Dim("weight", 0)
-	h := nn.Conv(p.In("in_layers.2"), nn.GroupNorm(p.In("in_layers.0"), x, 1e-5).SiLU(), out, nn.Same(3))
-	h = h.Add(nn.Linear(p.In("emb_layers.1"), n.emb, out).Reshape(0, out, 1, 1))
-	h = nn.Conv(p.In("out_layers.3"), nn.GroupNorm(p.In("out_layers.0"), h, 1e-5).SiLU(), out, nn.Same(3))
+	emb := nn.Linear(p.In("emb_layers.1"), n.emb, out).Reshape(0, out, 1, 1)
+	h := nn.ConvAdd(p.In("in_layers.2"), nn.GroupNorm(p.In("in_layers.0"), x, 1e-5).SiLU(), emb, nn.Same(3))
 	if x.Dim(1) != out {
 		x = nn.Conv(p.In("skip_connection"), x, out, nn.Same(1))
 	}
-	return h.Add(x)
+	return nn.ConvAdd(p.In("out_layers.3"), nn.GroupNorm(p.In("out_layers.0"), h, 1e-5).SiLU(), x, nn.Same(3))
 }
 
 func (n net) transformer(p nn.Scope, x *nn.Value) *nn.Value {

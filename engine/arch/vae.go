@@ -74,11 +74,10 @@ func vaeMiddle(p nn.Scope, h *nn.Value) *nn.Value {
 func vaeBlock(p nn.Scope, x *nn.Value) *nn.Value {
 	out := p.In("conv1").Dim("weight", 0)
 	h := nn.Conv(p.In("conv1"), nn.GroupNorm(p.In("norm1"), x, vaeEps).SiLU(), out, nn.Same(3))
-	h = nn.Conv(p.In("conv2"), nn.GroupNorm(p.In("norm2"), h, vaeEps).SiLU(), out, nn.Same(3))
 	if x.Dim(1) != out {
 		x = nn.Conv(p.In("nin_shortcut"), x, out, nn.Same(1))
 	}
-	return h.Add(x)
+	return nn.ConvAdd(p.In("conv2"), nn.GroupNorm(p.In("norm2"), h, vaeEps).SiLU(), x, nn.Same(3))
 }
 
 // vaeAttention is self-attention over all pixels in one head. The checkpoint

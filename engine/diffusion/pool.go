@@ -12,6 +12,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/onnx"
 	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/ort/winograd"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
@@ -274,7 +275,7 @@ func partName(s nn.Source) string {
 // model returns the graph with its weights as external data.
 func (c *component) model(located map[string]weights.Location) *onnx.Model {
 	m := &onnx.Model{
-		Producer: "comfyrun", Opset: map[string]int64{"": 18, "com.microsoft": 1}, Graph: c.graph.ONNX,
+		Producer: "comfyrun", Opset: map[string]int64{"": 18, "com.microsoft": 1, winograd.Domain: winograd.Version}, Graph: c.graph.ONNX,
 	}
 	inits := append([]onnx.Initializer{}, c.graph.ONNX.Initializers...)
 	for _, p := range c.graph.Params {

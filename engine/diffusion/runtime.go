@@ -19,6 +19,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/tensor"
 	"github.com/comfyrun/comfyrun/engine/tokenizer"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
@@ -196,5 +197,5 @@ func (t tensors) Names() []string { return t.f.Names() }
 
 func (t tensors) Lookup(name string) (nn.Source, bool) {
 	info, ok := t.f.Tensor(name)
-	return nn.Source{Shape: info.Shape, From: []string{name}}, ok
+	return nn.Source{Shape: info.Shape, From: []string{name}, Derive: info.DType != tensor.F32}, ok
 }

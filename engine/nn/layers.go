@@ -55,8 +55,20 @@ func Same(kernel int) Window {
 // Conv is a convolution over [batch, channel, height, width] with a weight
 // [out, in, kernel, kernel] and a bias.
 func Conv(p Scope, x *Value, out int, w Window) *Value {
+	if y := winogradConv(p, x, w, out); y != nil {
+		return y
+	}
 	weight := p.Param("weight", out, x.Dim(1), w.Kernel, w.Kernel)
 	return conv(x, weight, p.Param("bias", out), w)
+}
+
+// ConvAdd is Conv plus a value of its result's shape, or [batch, out, 1, 1].
+func ConvAdd(p Scope, x *Value, plus *Value, w Window) *Value {
+	out := plus.Dim(1)
+	if y := winogradConv(p, x, w, out, plus); y != nil {
+		return y
+	}
+	return Conv(p, x, out, w).Add(plus)
 }
 
 func conv(x, weight, bias *Value, w Window) *Value {
@@ -76,6 +88,9 @@ func conv(x, weight, bias *Value, w Window) *Value {
 // DepthToSpace interleaves them.
 func UpConv(p Scope, x *Value, out int) *Value {
 	in := x.Dim(1)
+	if y := winogradConv(p, Upsample(x, 2), Same(3), out); y != nil {
+		return y
+	}
 	weight, ok := p.source("weight", tensor.Shape{out, in, 3, 3})
 	if !ok {
 		return x

@@ -40,6 +40,9 @@ type Source struct {
 	From []string
 	// Make computes the weight from them; nil takes the single tensor as it is.
 	Make *Make
+	// Derive says that the weight is converted in any case, so that another form
+	// of it, which computes faster, costs no conversion of its own.
+	Derive bool
 }
 
 // Make computes a weight from tensors of a file. Name identifies the

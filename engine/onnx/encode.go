@@ -77,6 +77,9 @@ func encodeGraph(g *Graph) (wire, error) {
 	for _, v := range g.Outputs {
 		w.bytes(12, encodeValueInfo(v))
 	}
+	for _, v := range g.Values {
+		w.bytes(13, encodeValueInfo(v))
+	}
 	return w, nil
 }
 
@@ -164,9 +167,10 @@ func encodeValueInfo(v ValueInfo) wire {
 	var shape wire
 	for _, d := range v.Dims {
 		var dim wire
-		if d.Name != "" {
+		switch {
+		case d.Name != "":
 			dim.text(2, d.Name)
-		} else {
+		case d.Size >= 0:
 			dim.varint(1, d.Size)
 		}
 		shape.bytes(1, dim)

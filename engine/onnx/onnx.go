@@ -37,6 +37,9 @@ type Graph struct {
 	Outputs      []ValueInfo
 	Initializers []Initializer
 	Nodes        []Node
+	// Values declares outputs of nodes in between, for operators whose result the
+	// runtime cannot infer.
+	Values []ValueInfo
 }
 
 // ValueInfo declares an input or output.
@@ -46,8 +49,8 @@ type ValueInfo struct {
 	Dims []Dim
 }
 
-// Dim is a dimension: a size, or a name when the size is known only at run
-// time.
+// Dim is a dimension: a size, a name when the size is known only at run time, or
+// a negative size when nothing is known about it.
 type Dim struct {
 	Size int64
 	Name string
