@@ -35,7 +35,7 @@ type ControlNet struct {
 func (r *Runtime) LoadControlNet(ctx context.Context, path string) (*ControlNet, error) {
 	f, err := weights.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, unpickled(path, err)
 	}
 	a, err := arch.DetectControlNet(tensors{f})
 	if err != nil {

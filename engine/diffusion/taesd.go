@@ -61,7 +61,7 @@ func (r *Runtime) LoadTinyVAE(ctx context.Context, name string, files TinyVAEFil
 func tinyHalf(path, name string, build func(nn.Scope)) (*component, error) {
 	f, err := weights.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, unpickled(path, err)
 	}
 	graph, err := nn.Build(name, tensors{f}, build)
 	if err != nil {

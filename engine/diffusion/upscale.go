@@ -3,6 +3,7 @@ package diffusion
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/nn"
@@ -21,7 +22,7 @@ type Upscaler struct {
 func (r *Runtime) LoadUpscaler(ctx context.Context, path string) (*Upscaler, error) {
 	f, err := weights.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, unpickled(path, err)
 	}
 	a, err := arch.DetectUpscaler(tensors{f})
 	if err != nil {
@@ -32,6 +33,15 @@ func (r *Runtime) LoadUpscaler(ctx context.Context, path string) (*Upscaler, err
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &Upscaler{runtime: r, net: newComponent("upscaler", f, graph), arch: a}, nil
+}
+
+// unpickled explains an error of opening a file in PyTorch's own format.
+func unpickled(path string, err error) error {
+	switch filepath.Ext(path) {
+	case ".pth", ".pt", ".ckpt", ".bin", ".pkl":
+		return fmt.Errorf("%w; pickled files can run code when they are read and are refused: convert the file to .safetensors", err)
+	}
+	return err
 }
 
 // Digest identifies the network by the content of its file.
