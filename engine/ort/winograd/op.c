@@ -158,6 +158,9 @@ static OrtStatus *output(OrtApi api, void *context, void *x, void *bias, void *y
 	if ((s = CALL(api, GetDimensions, (void *, int64_t *, size_t), bias, channels, 1))) return s;
 	dims[1] = channels[0];
 	names[1] = "";
+	// A size that has neither number nor name cannot be passed on; the graph may declare the result itself.
+	for (int i = 0; i < RANK; i++)
+		if (dims[i] < 0 && (!names[i] || !*names[i])) return 0;
 	if ((s = CALL(api, SetTensorElementType, (void *, int), y, ORT_FLOAT))) return s;
 	if ((s = CALL(api, SetDimensions, (void *, const int64_t *, size_t), y, dims, RANK))) return s;
 	if ((s = CALL(api, SetSymbolicDimensions, (void *, const char **, size_t), y, names, RANK))) return s;
