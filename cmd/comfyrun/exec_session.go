@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -162,7 +163,9 @@ func (s *session) runJob(ctx context.Context, j *job) (outcome, error) {
 	}
 	s.reporters.start(j)
 	started := time.Now()
-	result, err := s.runner.Run(ctx, plan, engine.RunOptions{Digests: true, Events: func(e engine.Event) { s.reporters.event(j, e) }})
+	result, err := s.runner.Run(ctx, plan, engine.RunOptions{
+		Digests: true, Extra: s.pictureText(ctx, j, written), Events: func(e engine.Event) { s.reporters.event(j, e) },
+	})
 	o.Took, o.Err, o.Status = time.Since(started), err, statusSuccess
 	o.Outputs = resultFiles(result, s.dirs)
 	if err != nil {
@@ -173,6 +176,20 @@ func (s *session) runJob(ctx context.Context, j *job) (outcome, error) {
 		return o, nil
 	}
 	return o, s.record(ctx, record{j, written, result, started}, &o)
+}
+
+// pictureText is what a saved picture carries beside its prompt: the part of the receipt that is known before the run.
+// A model that cannot be read is left for its node to report.
+func (s *session) pictureText(ctx context.Context, j *job, g *workflows.Graph) engine.ExtraPNGInfo {
+	r := newReceipt(j, g, nil)
+	if err := r.readModels(ctx, s, g); err != nil {
+		return nil
+	}
+	text, err := json.Marshal(receiptHead{Receipt: r.Receipt, Digest: r.Digest, Models: r.Models, Engine: s.engine()})
+	if err != nil {
+		return nil
+	}
+	return engine.ExtraPNGInfo{"receipt": text}
 }
 
 // record is what there is to write down about a run.

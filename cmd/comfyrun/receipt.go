@@ -36,6 +36,14 @@ type receipt struct {
 	Seconds float64       `json:"seconds"`
 }
 
+// receiptHead is the part of a receipt that stands in the text of each picture.
+type receiptHead struct {
+	Receipt int           `json:"receipt"`
+	Digest  string        `json:"digest"`
+	Models  []receiptFile `json:"models"`
+	Engine  receiptEngine `json:"engine"`
+}
+
 // receiptFile is a file that a run read.
 type receiptFile struct {
 	Folder string `json:"folder,omitempty"`
