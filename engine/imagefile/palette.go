@@ -27,8 +27,8 @@ func Palette(p Picture, n int) [][3]byte {
 			break
 		}
 		b.split()
-		h.add(b.low)
 		h.add(b.high)
+		h.add(b.low)
 	}
 	return root.means(nil)
 }
