@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/comfyrun/comfyrun/engine"
@@ -61,8 +62,15 @@ type splitIn struct {
 // toys is the catalogue, how often each class ran, and the content of files.
 type toys struct {
 	*engine.Catalog
-	ran     map[string]int
+	mu      sync.Mutex
+	ran     map[string]int // read when nothing runs
 	content string
+}
+
+func (ty *toys) count(class string) {
+	ty.mu.Lock()
+	defer ty.mu.Unlock()
+	ty.ran[class]++
 }
 
 func newToys(t testing.TB) *toys {
@@ -71,11 +79,11 @@ func newToys(t testing.TB) *toys {
 		engine.Combo[file](engine.Choices("here.png")))
 	ty.Catalog = c
 	engine.Add(c, "Paint", "toys", paintIn{Width: 64}, func(_ context.Context, in paintIn) (picture, error) {
-		ty.ran["Paint"]++
+		ty.count("Paint")
 		return picture(fmt.Sprintf("%s%d%s", in.Colour, in.Width, in.Label)), nil
 	}).Doc("Paints.")
 	engine.Add(c, "Blur", "toys", blurIn{Radius: 1, Width: 64}, func(_ context.Context, in blurIn) (picture, error) {
-		ty.ran["Blur"]++
+		ty.count("Blur")
 		if in.Radius == 9 {
 			return "", errors.New("too much blur")
 		}
@@ -96,11 +104,11 @@ func newToys(t testing.TB) *toys {
 		return []string{"b"}
 	})
 	engine.Add(c, "Show", "toys", showIn{}, func(_ context.Context, in showIn) (engine.UI, error) {
-		ty.ran["Show"]++
+		ty.count("Show")
 		return engine.UI{"text": {fmt.Sprint(in.Value)}}, nil
 	}).Output()
 	engine.Add(c, "Load", "toys", loadIn{}, func(_ context.Context, in loadIn) (picture, error) {
-		ty.ran["Load"]++
+		ty.count("Load")
 		return picture(string(in.Name) + "=" + ty.content), nil
 	}).Fingerprint(func(loadIn) (string, error) { return ty.content, nil })
 	engine.Add(c, "Split", "toys", splitIn{N: 1}, func(_ context.Context, in splitIn) (engine.List[picture], error) {
