@@ -34,7 +34,7 @@ var policy = []struct{ pkg, imports string }{
 	{"engine/ort/orttest", "engine/ort"},
 	{"engine/arch", "engine/nn engine/tensor"},
 	{"engine/diffusion", "engine/arch engine/nn engine/onnx engine/ort engine/ort/winograd engine/weights engine/tokenizer engine/sampling engine/tensor"},
-	{"nodes", "engine engine/diffusion engine/models engine/imagefile engine/sampling engine/tensor"},
+	{"nodes", "engine engine/diffusion engine/models engine/imagefile engine/sampling engine/tensor engine/weights workflows"},
 	{"nodes/definitions", "engine workflows"},
 	{"web", "engine engine/queue workflows"},
 	{"charts", "workflows engine/models"},
@@ -44,6 +44,8 @@ var policy = []struct{ pkg, imports string }{
 // homes gives each third-party package, by the beginning of its path, the one package that may import it; "" stands for
 // any, "test" for tests only.
 var homes = map[string]string{
+	"github.com/HugoSmits86/nativewebp": "engine/imagefile",
+	"github.com/dlclark/regexp2":        "nodes",
 	"github.com/yalue/onnxruntime_go":   "engine/ort",
 	"github.com/pelletier/go-toml/v2":   "engine/models",
 	"go.yaml.in/yaml/v2":                "engine/models",
