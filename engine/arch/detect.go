@@ -56,7 +56,7 @@ func Detect(w nn.Weights) (*Checkpoint, error) {
 	}
 	for _, e := range f.Text {
 		if text := e.find(w); text != nil {
-			c.Text = append(c.Text, Text{TextEncoder: e, Weights: text})
+			c.Text = append(c.Text, e.of(Text{Weights: text}))
 		}
 	}
 	if len(c.Text) < len(f.Text) {
@@ -228,14 +228,25 @@ func (f *Family) texts(found map[string]Text) []Text {
 	var texts []Text
 	for _, e := range f.Text {
 		if t, ok := found[e.Name]; ok {
-			t.TextEncoder = e
-			if _, whole := t.Weights.Lookup(fmt.Sprintf(layerKey, 23)); e.Name == "clip_h" && !whole {
-				t.Net.Missing = 1
-			}
-			texts = append(texts, t)
+			texts = append(texts, e.of(t))
 		}
 	}
 	return texts
+}
+
+// of completes a text encoder that was found. Files that were in the diffusers
+// layout once lack the last of OpenCLIP-H's 24 layers.
+func (e TextEncoder) of(t Text) Text {
+	t.TextEncoder = e
+	if e.Name == "clip_h" && hasLayer(t.Weights, 22) && !hasLayer(t.Weights, 23) {
+		t.Net.Missing = 1
+	}
+	return t
+}
+
+func hasLayer(w nn.Weights, i int) bool {
+	_, ok := w.Lookup(fmt.Sprintf(layerKey, i))
+	return ok
 }
 
 // layerKey is a weight that every layer of a text encoder has.
@@ -247,7 +258,7 @@ func textKind(w nn.Weights) string {
 		name  string
 		layer int
 	}{{"clip_g", 30}, {"clip_h", 22}, {"clip_l", 0}} {
-		if _, ok := w.Lookup(fmt.Sprintf(layerKey, kind.layer)); ok {
+		if hasLayer(w, kind.layer) {
 			return kind.name
 		}
 	}
