@@ -41,15 +41,15 @@ const Kernel *winograd_kernel(const char *name) {
 }
 
 // block sets the tiles of a unit to at most so many.
-static void block(Plan *p, Size most) {
+static void block(Plan *p, Size limit) {
 	Size groups = up(p->tiles, LANES);
-	p->block = up(groups, up(groups * LANES, most)) * LANES;
+	p->block = up(groups, up(groups * LANES, limit)) * LANES;
 	p->blocks = up(p->tiles, p->block);
 }
 
 // chunk sets the panels of a unit to at most so many.
-static void chunk(Plan *p, Size most) {
-	p->chunk = up(p->panels, up(p->panels, most));
+static void chunk(Plan *p, Size limit) {
+	p->chunk = up(p->panels, up(p->panels, limit));
 	p->chunks = up(p->panels, p->chunk);
 }
 
@@ -65,7 +65,7 @@ static int halve(Plan *p) {
 }
 
 // divide sets how much a unit computes: as much as keeps V and M small, and
-// less as Size as there are fewer than two units for each thread.
+// less as long as there are fewer than two units for each thread.
 static void divide(Plan *p, Size threads) {
 	block(p, p->panels * PANEL * MANY_TILES <= POINT_SIZE ? MANY_TILES : SOME_TILES);
 	chunk(p, POINT_SIZE / PANEL / p->block);
