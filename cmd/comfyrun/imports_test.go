@@ -210,6 +210,9 @@ func TestPureGo(t *testing.T) {
 	for _, p := range packages {
 		cgo[p.ImportPath] = !p.Standard && len(p.CgoFiles) > 0
 	}
+	// The names and weights of this operator need no cgo, only the operator itself does; make test-pure builds what
+	// imports them without.
+	delete(cgo, module+"engine/ort/winograd")
 	if !cgo["github.com/yalue/onnxruntime_go"] {
 		t.Error("the test does not see the cgo files of onnxruntime_go")
 	}

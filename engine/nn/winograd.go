@@ -1,8 +1,6 @@
 package nn
 
 import (
-	"fmt"
-
 	"github.com/comfyrun/comfyrun/engine/onnx"
 	"github.com/comfyrun/comfyrun/engine/ort/winograd"
 	"github.com/comfyrun/comfyrun/engine/tensor"
@@ -31,7 +29,7 @@ func winogradConv(p Scope, x *Value, w Window, out int, plus ...*Value) *Value {
 	}
 	shape := winograd.Shape(out, in)
 	transformed := src.Then(shape[:], Make{
-		Name: fmt.Sprintf("winograd-f4x4-%d", winograd.Version),
+		Name: winograd.TransformName,
 		Apply: func(dst []float32, src []*tensor.Tensor) error {
 			winograd.Transform(dst, src[0].Data, out, in)
 			return nil
