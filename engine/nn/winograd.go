@@ -6,14 +6,10 @@ import (
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// A layer's channels say where the faster algorithm pays: with few of them the
-// transforms cost more than they save; layers with many work on small planes,
-// and their transformed weights, four times the size, would be the largest of
-// all.
-const (
-	winogradFewest = 16
-	winogradMost   = 640
-)
+// winogradMost bounds the output channels, and a quarter of the input
+// channels. Layers with more work on small planes, where less is gained, and
+// their transformed weights, four times the size, would be the largest of all.
+const winogradMost = 640
 
 // winogradConv returns a convolution by the operator WinogradConv, or nil where
 // it does not apply: it is for 3x3 with stride 1 that keeps the size, and for
@@ -21,7 +17,7 @@ const (
 func winogradConv(p Scope, x *Value, w Window, out int, plus ...*Value) *Value {
 	in := x.Dim(1)
 	src, ok := p.b.weights.Lookup(p.join("weight"))
-	if !ok || !src.Derive || w != Same(3) || min(in, out) < winogradFewest || max(in/4, out) > winogradMost {
+	if !ok || !src.Derive || w != Same(3) || max(in/4, out) > winogradMost {
 		return nil
 	}
 	if src, ok = p.source("weight", tensor.Shape{out, in, 3, 3}); !ok {
