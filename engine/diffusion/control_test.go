@@ -197,6 +197,38 @@ func TestControlNetLayouts(t *testing.T) {
 	}
 }
 
+// TestSteeredWithLoRA: a LoRA changes the network that takes residuals as it
+// changes the one that takes none.
+func TestSteeredWithLoRA(t *testing.T) {
+	r := testRuntime(t, nil)
+	s := tinyModel(t, r, weightstest.Write(t, t.TempDir(), "sd15-tiny-fp16"))
+	lora, err := r.LoadLoRA(t.Context(), weightstest.Write(t, t.TempDir(), "lora-kohya-sd15-tiny"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := s.predict(t.Context(), s.x, s.evaluation.inputs, s.sigma)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Model, err = s.WithLoRA(lora, 0.8); err != nil {
+		t.Fatal(err)
+	}
+	want, err := s.predict(t.Context(), s.x, s.evaluation.inputs, s.sigma)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := maps.Clone(s.evaluation.inputs)
+	in["middle"] = tensor.New(1, 1, 1, 1)
+	got, err := s.predict(t.Context(), s.x, in, s.sigma)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "steered", got, want, 1e-6)
+	if slices.Equal(plain.Data, want.Data) {
+		t.Error("the LoRA changes nothing")
+	}
+}
+
 func TestControlNetOfAnotherFamily(t *testing.T) {
 	r := testRuntime(t, nil)
 	path := weightstest.Write(t, t.TempDir(), "sdxl-tiny-fp16")

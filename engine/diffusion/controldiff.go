@@ -16,7 +16,7 @@ import (
 func (r *Runtime) LoadControlDifference(ctx context.Context, path string, m *Model) (*ControlNet, error) {
 	f, err := weights.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, unpickled(path, err)
 	}
 	a, err := arch.DetectControlNet(tensors{f})
 	if err != nil || !a.Difference {

@@ -121,6 +121,9 @@ func (c Conditioning) Bytes() int64 {
 	var n int64
 	for _, e := range c {
 		n += bytesOf(e.Text, e.Pooled, e.Mask, e.ConcatLatent, e.ConcatMask)
+		for c := e.Control; c != nil; c = c.Previous {
+			n += bytesOf(c.Hint.Tensor)
+		}
 	}
 	return n
 }
