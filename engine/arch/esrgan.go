@@ -39,7 +39,11 @@ func DetectUpscaler(w nn.Weights) (*Upscaler, error) {
 	case has("body.0.weight") && has("body.1.weight"):
 		return newCompact(w)
 	}
-	return nil, &UnsupportedError{Seems: resemblance(w), Wanted: "an upscaling model (ESRGAN, Real-ESRGAN or Compact)"}
+	seems := resemblance(w)
+	if hasName(w, "layers.0.residual_group.") || hasName(w, "layers.0.blocks.0.") {
+		seems = "an upscaler with transformers, such as SwinIR, HAT or DAT"
+	}
+	return nil, &UnsupportedError{Seems: seems, Wanted: "an upscaling model (ESRGAN, Real-ESRGAN or Compact)"}
 }
 
 // unwrapped takes off each prefix that all names have.
