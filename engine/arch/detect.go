@@ -169,6 +169,7 @@ func resemblance(w nn.Weights) string {
 		{"a LoRA", ".lora_A.weight"},
 		{"a LoRA", ".hada_w1_a"},
 		{"a LoRA", ".lokr_w1"},
+		{"a whole checkpoint", unetPrefix + "input_blocks.0.0.weight"},
 		{"a UNet without text encoder and autoencoder", "input_blocks.0.0.weight"},
 		{"a denoiser in the diffusers layout", "down_blocks.0.resnets.0.time_emb_proj."},
 		{"a transformer denoiser in the diffusers layout", "transformer_blocks.0.attn.add_k_proj."},

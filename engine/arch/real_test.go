@@ -118,6 +118,7 @@ func TestTextEncodersFromTwoFiles(t *testing.T) {
 	for want, files := range map[string][]nn.Weights{
 		"same encoder":        {l, l},
 		"no supported family": {g, header(weightstest.OpenCLIP{Width: 64, Layers: 24}.Shapes())},
+		"a whole checkpoint":  {list(t, "sdxl-tiny-fp16")},
 		"T5":                  {header{"encoder.block.0.layer.0.SelfAttention.q.weight": {64, 64}}},
 	} {
 		if _, err := DetectText(files...); err == nil || !strings.Contains(err.Error(), want) {
