@@ -229,6 +229,26 @@ func TestSteeredWithLoRA(t *testing.T) {
 	}
 }
 
+// TestSteeredSharesWeights: the network that takes residuals wants the weights
+// of the plain one, from the same places in the same order, so that both map
+// the same file.
+func TestSteeredSharesWeights(t *testing.T) {
+	s := tinyModel(t, testRuntime(t, nil), weightstest.Write(t, t.TempDir(), "sd15-tiny-fp16"))
+	c, err := s.network(map[string]*tensor.Tensor{"middle": tensor.New(1, 1, 1, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(c *component) (out []string) {
+		for _, p := range c.parts() {
+			out = append(out, p.Name)
+		}
+		return out
+	}
+	if got, want := names(c), names(s.unet); !slices.Equal(got, want) || c.name != s.unet.name || c.key() == s.unet.key() {
+		t.Errorf("%s wants %d weights as %q, %s %d as %q", c.key(), len(got), c.name, s.unet.key(), len(want), s.unet.name)
+	}
+}
+
 func TestControlNetOfAnotherFamily(t *testing.T) {
 	r := testRuntime(t, nil)
 	path := weightstest.Write(t, t.TempDir(), "sdxl-tiny-fp16")
