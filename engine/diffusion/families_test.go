@@ -314,3 +314,33 @@ func TestPrecision(t *testing.T) {
 		t.Errorf("480 becomes %g", got)
 	}
 }
+
+// TestEncodeEach gives both towers texts of different length: the shorter one
+// goes on with the states of an empty prompt.
+func TestEncodeEach(t *testing.T) {
+	r := testRuntime(t, nil)
+	_, clip, _, err := r.LoadCheckpoint(t.Context(), weightstest.Write(t, t.TempDir(), "sdxl-tiny-fp16"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(l, g string) Cond {
+		c, err := clip.EncodeEach(t.Context(), map[string]string{"clip_l": l, "clip_g": g})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c[0]
+	}
+	long := strings.Repeat("word ", 90)
+	both, empty := encode("a cat", long), encode("", "")
+	if want := (tensor.Shape{1, 154, 192}); !both.Text.Shape.Equal(want) {
+		t.Fatalf("text %v, want %v", both.Text.Shape, want)
+	}
+	second := tensor.Of(both.Text.Data[77*192:], 1, 77, 192)
+	compare(t, "CLIP-L's second chunk", columns(second, 64), columns(empty.Text, 64), 1e-5)
+	compare(t, "pooled text of the larger encoder", both.Pooled, encode("other", long).Pooled, 1e-5)
+	same, err := clip.Encode(t.Context(), long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "one text for both", encode(long, long).Text, same[0].Text, 1e-6)
+}
