@@ -72,7 +72,7 @@ func (t *translation) run() error {
 		case rest[0] == '\\':
 			t.emit(min(2, len(rest)), rest[:min(2, len(rest))])
 		case rest[0] == '[':
-			t.class()
+			err = t.class()
 		case rest[0] == '(':
 			err = t.open(rest)
 		case strings.HasPrefix(rest, "{,") && strings.Contains(rest, "}"):
@@ -96,24 +96,58 @@ func (t *translation) emit(n int, s string) {
 }
 
 // class copies a set of characters. In Python a bracket within is a character.
-func (t *translation) class() {
-	t.emit(1, "[")
-	if strings.HasPrefix(t.in[t.at:], "^") {
-		t.emit(1, "^")
+// Complements such as \W become alternatives outside of the set, because
+// regexp2 gets them wrong beside other members.
+func (t *translation) class() error {
+	t.at++
+	rest, negated := strings.CutPrefix(t.in[t.at:], "^")
+	t.at = len(t.in) - len(rest)
+	set, complements, ended := t.set()
+	switch {
+	case !ended:
+		return errBadPattern
+	case len(complements) == 0 && negated:
+		t.emit(0, "[^"+set+"]")
+	case len(complements) == 0:
+		t.emit(0, "["+set+"]")
+	default:
+		if set != "" {
+			complements = append(complements, "["+set+"]")
+		}
+		either := "(?:" + strings.Join(complements, "|") + ")"
+		if negated {
+			either = "(?:(?!" + either + `)[\s\S])`
+		}
+		t.emit(0, either)
 	}
+	return nil
+}
+
+// set reads up to the closing bracket; \W, \D and \S come apart from the rest.
+// A bracket right at the beginning is a character.
+func (t *translation) set() (set string, complements []string, ended bool) {
+	var b strings.Builder
 	for first := true; t.at < len(t.in); first = false {
 		switch c := t.in[t.at]; {
 		case c == ']' && !first:
-			t.emit(1, "]")
-			return
+			t.at++
+			return b.String(), complements, true
 		case c == '[' || c == ']':
-			t.emit(1, `\`+string(c))
+			b.WriteString(`\` + string(c))
 		case c == '\\' && t.at+1 < len(t.in):
-			t.emit(2, t.in[t.at:t.at+2])
+			t.at++
+			escape := t.in[t.at-1 : t.at+1]
+			if strings.Contains("WDS", escape[1:]) {
+				complements = append(complements, escape)
+			} else {
+				b.WriteString(escape)
+			}
 		default:
-			t.emit(1, string(c))
+			b.WriteByte(c)
 		}
+		t.at++
 	}
+	return b.String(), complements, false
 }
 
 // open copies what begins with a parenthesis and counts groups.
@@ -226,6 +260,7 @@ func (p *pattern) template(s string) ([]piece, error) {
 			out, s = append(out, piece{group: group}), after
 		case digits != "" && isOctal(digits):
 			octal := digits[:min(3, len(digits))]
+			octal = octal[:len(octal)-len(strings.TrimLeft(octal, "01234567"))]
 			n, _ := strconv.ParseUint(octal, 8, 16)
 			text(string(rune(n & 0xff)))
 			s = rest[len(octal):]
