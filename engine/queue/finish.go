@@ -269,8 +269,7 @@ func (q *Queue) cancel(ctx context.Context, it *item, state State) (bool, error)
 	if !won || err != nil || state == Running {
 		return won, err
 	}
-	o := outcome{state: Cancelled, err: "cancelled while " + string(state), attempts: c.Attempts}
-	return true, settledElsewhere(q.record(ctx, v, o))
+	return true, q.settleFor(ctx, v, outcome{state: Cancelled, err: "cancelled while " + string(state)})
 }
 
 // Clear cancels everything that is queued or lost, and returns how many.

@@ -138,7 +138,7 @@ func (q *Queue) List() []Info {
 func (q *Queue) Read(ctx context.Context, list []Info) ([]Prompt, error) {
 	prompts := make([]Prompt, len(list))
 	err := q.each(ctx, len(list), func(ctx context.Context, i int) error {
-		e, err := q.readEntry(ctx, q.prompts, list[i])
+		e, _, err := q.readEntry(ctx, q.prompts, list[i])
 		e.Prompt.Secret = nil
 		prompts[i] = e.Prompt
 		return err
@@ -160,18 +160,17 @@ func (q *Queue) each(ctx context.Context, n int, f func(context.Context, int) er
 	return group.Wait()
 }
 
-// readEntry adds the body to an info; of a message that is gone there is none.
-func (q *Queue) readEntry(ctx context.Context, s jetstream.Stream, i Info) (Entry, error) {
-	e := Entry{Info: i}
+// readEntry adds the body to an info; false: the message is gone.
+func (q *Queue) readEntry(ctx context.Context, s jetstream.Stream, i Info) (Entry, bool, error) {
+	e := Entry{Info: i, Prompt: Prompt{ID: i.ID, ClientID: i.ClientID, Number: &i.Number}}
 	m, err := q.read(ctx, s, i.revision)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		e.Prompt = Prompt{ID: i.ID, ClientID: i.ClientID, Number: &i.Number}
-		return e, nil
+		return e, false, nil
 	}
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, false, err
 	}
-	return e, e.fill(m.Data)
+	return e, true, e.fill(m.Data)
 }
 
 func (e *Entry) fill(data []byte) error {
@@ -188,21 +187,21 @@ func (e *Entry) fill(data []byte) error {
 // before they ran are not among them.
 func (q *Queue) History(ctx context.Context, p Page) ([]Entry, error) {
 	list := p.pick(q.shown())
-	entries := make([]Entry, len(list))
+	entries, there := make([]Entry, len(list)), make([]bool, len(list))
 	err := q.each(ctx, len(list), func(ctx context.Context, i int) (err error) {
-		entries[i], err = q.readEntry(ctx, q.history, list[i])
+		entries[i], there[i], err = q.readEntry(ctx, q.history, list[i])
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read history: %w", err)
 	}
-	there := entries[:0]
-	for _, e := range entries {
-		if e.Prompt.Graph != nil || e.Result != nil {
-			there = append(there, e)
+	kept := entries[:0]
+	for i, e := range entries {
+		if there[i] {
+			kept = append(kept, e)
 		}
 	}
-	return there, nil
+	return kept, nil
 }
 
 func (q *Queue) shown() []Info {

@@ -28,6 +28,7 @@ type index struct {
 	counter float64            // the next number
 	ends    []time.Time        // when the last few prompts ended
 	over    recent             // run tokens of prompts that finished lately
+	removed recent             // run tokens of results that are not in the history any more
 	gone    uint64             // up to here the history has been cleared
 }
 
@@ -162,13 +163,15 @@ func (x *index) applyEnd(token string, seq uint64, e ending, size int64) {
 	defer x.mu.Unlock()
 	x.count(e.submission)
 	it := x.item(token)
-	if seq <= it.endSeq || seq <= x.gone {
+	if seq <= it.endSeq || seq <= x.gone || !e.Deleted && x.removed.has(e.Run) {
 		x.settle(it)
 		return
 	}
 	x.forget(it)
 	it.endSeq = seq
-	if !e.Deleted {
+	if e.Deleted {
+		x.removed.add(e.Run)
+	} else {
 		x.remember(it, e, size)
 	}
 	if it.sub != nil && it.sub.Run == e.Run {
@@ -237,6 +240,7 @@ func (x *index) forget(it *item) {
 func (x *index) trim() {
 	for len(x.ended) > 0 && (len(x.ended) > x.most || x.size > x.mostSize) {
 		it := x.ended[0]
+		x.removed.add(it.end.Run)
 		x.forget(it)
 		x.settle(it)
 	}

@@ -112,10 +112,12 @@ func (q *Queue) take(ctx context.Context, it *item) (*Lease, error) {
 		return nil, nil
 	}
 	if v.claim.Cancel {
-		return nil, settledElsewhere(q.record(ctx, v, outcome{state: Cancelled, err: "cancelled", attempts: v.claim.Attempts, worker: v.claim.Worker}))
+		return nil, q.settleFor(ctx, v, outcome{state: Cancelled, err: "cancelled"})
 	}
 	if v.claim.Owner != "" && v.claim.Attempts >= q.options.MaxAttempts {
-		return nil, settledElsewhere(q.giveUp(ctx, v))
+		o := outcome{state: Failed, err: fmt.Sprintf("the process that executed it ended before it was done, %d times; the last one on %s",
+			v.claim.Attempts, v.claim.Worker)}
+		return nil, q.settleFor(ctx, v, o)
 	}
 	c := claim{Run: v.sub.Run, Owner: q.session, Worker: q.options.Worker, Attempts: v.claim.Attempts + 1, Started: time.Now().UnixMilli()}
 	if won, err := q.writeClaim(ctx, it, v, c); !won || err != nil {
@@ -144,15 +146,20 @@ func settledElsewhere(err error) error {
 	return err
 }
 
-// giveUp records that a prompt has ended its process too often.
-func (q *Queue) giveUp(ctx context.Context, v view) error {
-	o := outcome{state: Failed, attempts: v.claim.Attempts, started: v.claim.Started, worker: v.claim.Worker}
-	o.err = fmt.Sprintf("the process that executed it ended before it was done, %d times; the last one on %s", v.claim.Attempts, v.claim.Worker)
-	m, err := q.read(ctx, q.prompts, v.arrival)
-	if err == nil {
-		o.body, _ = decodeBody(m.Data)
+// settleFor records a result that no worker gives: the last one, if there was any, is gone.
+func (q *Queue) settleFor(ctx context.Context, v view, o outcome) error {
+	o.attempts, o.started, o.worker = v.claim.Attempts, v.claim.Started, v.claim.Worker
+	if o.attempts > 0 {
+		m, err := q.read(ctx, q.prompts, v.arrival)
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
+		if err == nil {
+			// One that cannot be read is kept without its graph.
+			o.body, _ = decodeBody(m.Data)
+		}
 	}
-	return q.record(ctx, v, o)
+	return settledElsewhere(q.record(ctx, v, o))
 }
 
 // dropClaimed forgets a prompt that was gone when it was claimed.

@@ -31,7 +31,7 @@ const (
 	workers     = "workers"       // the consumer that is there to be counted
 	metaHeader  = "Comfyrun-Meta" // a submission or ending as JSON
 	sizeHeader  = "Nats-Msg-Size" // of a body that is not sent along
-	storeWait   = 5 * time.Second // for one acknowledgement; then the write is repeated
+	storeWait   = 2 * time.Second // for one acknowledgement; then the write is repeated
 	dedupWindow = 2 * time.Minute // in which a repeated write is recognised
 )
 
@@ -142,7 +142,7 @@ func (q *Queue) store(ctx context.Context, w write) (seq uint64, duplicate bool,
 			return ack.Sequence, ack.Duplicate, nil
 		case q.ctx.Err() != nil:
 			return 0, false, ErrClosed
-		case ctx.Err() != nil || !passing(err):
+		case !passing(err) || !q.pause(ctx):
 			return 0, false, storeError(err)
 		}
 	}
@@ -152,6 +152,17 @@ func (q *Queue) store(ctx context.Context, w write) (seq uint64, duplicate bool,
 func passing(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrDisconnected)
+}
+
+// pause waits a little before a request is repeated; false: it is not to be.
+func (q *Queue) pause(ctx context.Context) bool {
+	select {
+	case <-time.After(50 * time.Millisecond):
+		return true
+	case <-ctx.Done():
+	case <-q.ctx.Done():
+	}
+	return false
 }
 
 const storeFailed jetstream.ErrorCode = 10077 // a stream's own reason is in the description
@@ -196,7 +207,7 @@ func (q *Queue) again(ctx context.Context, ask func(context.Context) (*jetstream
 			return m, err
 		case q.ctx.Err() != nil:
 			return nil, ErrClosed
-		case ctx.Err() != nil || !passing(err):
+		case !passing(err) || !q.pause(ctx):
 			return nil, err
 		}
 	}
