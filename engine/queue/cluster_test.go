@@ -313,7 +313,7 @@ func TestServerRestarts(t *testing.T) {
 	dir := t.TempDir()
 	s := listen(t, dir, -1)
 	url := s.ClientURL()
-	q := open(t, queue.Options{URL: url})
+	q, other := open(t, queue.Options{URL: url}), open(t, queue.Options{URL: url})
 	submit(t, q, queue.Prompt{ID: "before"})
 	l := take(t, q)
 	s.Shutdown()
@@ -344,8 +344,22 @@ func TestServerRestarts(t *testing.T) {
 		t.Error(l.Prompt.ID)
 	}
 	wantState(t, q, "before", queue.Done)
-	if err := q.Close(); err != nil { // while the server is there
-		t.Error(err)
+	began := time.Now()
+	knows := func() bool {
+		list := other.List()
+		return len(list) == 1 && list[0].ID == "meanwhile"
+	}
+	for !knows() {
+		if time.Since(began) > 40*time.Second {
+			t.Fatalf("the other replica knows of %+v", other.List())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Log("the other replica is up to date after", time.Since(began))
+	for _, q := range []*queue.Queue{q, other} { // while the server is there
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

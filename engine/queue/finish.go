@@ -197,6 +197,11 @@ func (q *Queue) discard(list ...garbage) {
 	for _, g := range list {
 		select {
 		case q.garbage <- g:
+			continue
+		default:
+		}
+		select {
+		case q.garbage <- g:
 		case <-q.ctx.Done():
 		}
 	}
@@ -209,6 +214,20 @@ func (q *Queue) collectGarbage() {
 			// A failure leaves the message to the next audit.
 			_ = q.remove(q.ctx, g)
 		case <-q.ctx.Done():
+			return
+		}
+	}
+}
+
+// removeGarbage removes what there is.
+func (q *Queue) removeGarbage(ctx context.Context) {
+	for {
+		select {
+		case g := <-q.garbage:
+			if q.remove(ctx, g) != nil {
+				return
+			}
+		default:
 			return
 		}
 	}

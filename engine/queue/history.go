@@ -75,29 +75,34 @@ func (e *ending) info(seq uint64) Info {
 		Worker: e.Worker, Attempts: e.Attempts, Started: instant(e.Started), Finished: instant(e.Finished), Error: e.Error, revision: seq}
 }
 
-// find returns the item of an id, or nil. Of an id that this process has not heard of it asks the server, for a
-// prompt that another process knows since a moment ago.
-func (q *Queue) find(ctx context.Context, id string) (*item, error) {
-	at := token(id)
-	look := func() *item {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		it := q.items[at]
-		if it == nil || it.sub == nil && it.end == nil {
-			return nil
-		}
-		return it
+// look returns the item of an id that is in queue or history, or nil, and its state.
+func (x *index) look(id string) (*item, State) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	it := x.items[token(id)]
+	if state := x.state(it); state != Unknown {
+		return it, state
 	}
-	if it := look(); it != nil || q.embedded != nil {
+	return nil, Unknown
+}
+
+// find returns the item of an id, or nil. Unless it has finished it asks the server too: what one process has
+// recorded is there for all others at once, and their indexes may lag a moment behind.
+func (q *Queue) find(ctx context.Context, id string) (*item, error) {
+	it, state := q.look(id)
+	if q.embedded != nil || state.Finished() {
 		return it, nil
 	}
-	if _, err := q.refreshEnd(ctx, at); err != nil {
+	if _, err := q.refreshEnd(ctx, token(id)); err != nil {
 		return nil, err
 	}
-	if err := q.auditPrompt(ctx, at); err != nil {
-		return nil, err
+	if it == nil {
+		if err := q.auditPrompt(ctx, token(id)); err != nil {
+			return nil, err
+		}
 	}
-	return look(), nil
+	it, _ = q.look(id)
+	return it, nil
 }
 
 // Find says where a prompt is; Unknown is no error.
@@ -254,14 +259,17 @@ func (q *Queue) Entry(ctx context.Context, id string) (Entry, bool, error) {
 // Wait returns a prompt's entry as soon as it has finished. A prompt that is
 // not known is ErrUnknown.
 func (q *Queue) Wait(ctx context.Context, id string) (Entry, error) {
+	if _, err := q.find(ctx, id); err != nil {
+		return Entry{}, fmt.Errorf("wait for prompt %s: %w", id, err)
+	}
 	for {
 		changed := q.Changed()
-		e, ok, err := q.Entry(ctx, id)
-		if ok || err != nil {
+		if _, state := q.look(id); state == Unknown || state.Finished() {
+			e, ok, err := q.Entry(ctx, id)
+			if !ok && err == nil {
+				err = fmt.Errorf("wait for prompt %s: %w", id, ErrUnknown)
+			}
 			return e, err
-		}
-		if i, err := q.Find(ctx, id); err != nil || i.State == Unknown {
-			return Entry{}, errors.Join(err, fmt.Errorf("wait for prompt %s: %w", id, ErrUnknown))
 		}
 		select {
 		case <-changed:

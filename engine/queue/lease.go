@@ -59,6 +59,9 @@ func (l *Lease) Err() error {
 // noticed.
 func (q *Queue) Take(ctx context.Context) (*Lease, error) {
 	for {
+		if q.ctx.Err() != nil {
+			return nil, ErrClosed
+		}
 		changed := q.Changed()
 		if it, ok := q.next(); ok {
 			l, err := q.take(ctx, it)
@@ -120,7 +123,10 @@ func (q *Queue) take(ctx context.Context, it *item) (*Lease, error) {
 		return nil, q.settleFor(ctx, v, o)
 	}
 	c := claim{Run: v.sub.Run, Owner: q.session, Worker: q.options.Worker, Attempts: v.claim.Attempts + 1, Started: time.Now().UnixMilli()}
-	if won, err := q.writeClaim(ctx, it, v, c); !won || err != nil {
+	// A claim is made to the end: one that nobody knows of would count as an attempt.
+	firm, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*storeWait)
+	defer cancel()
+	if won, err := q.writeClaim(firm, it, v, c); !won || err != nil {
 		return nil, err
 	}
 	m, err := q.read(ctx, q.prompts, v.arrival)
@@ -129,7 +135,7 @@ func (q *Queue) take(ctx context.Context, it *item) (*Lease, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, q.hold(it, v, c, body{}).GiveBack(firm))
 	}
 	b, err := decodeBody(m.Data)
 	if err != nil {

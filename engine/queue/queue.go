@@ -84,6 +84,7 @@ type Options struct {
 	Name        string      // of the queue on its server, letters and digits; "": comfyrun
 	Worker      string      // what others see of this process; "": its host name
 
+	// Bounds. Where processes share a queue they should agree; the last one to open it decides.
 	MaxQueued    int           // prompts accepted and not finished; 0: 10,000
 	MaxBytes     int64         // of their bodies; 0: 1 GiB
 	HistoryMax   int           // finished prompts that are kept; 0: 10,000
@@ -248,14 +249,15 @@ func (q *Queue) Close() error {
 func (q *Queue) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	q.stop(ErrClosed)
+	q.behind.Wait()
 	var errs []error
 	for _, lease := range q.openLeases() {
 		if err := lease.GiveBack(ctx); err != nil && !errors.Is(err, ErrRecorded) && !errors.Is(err, ErrLost) {
 			errs = append(errs, err)
 		}
 	}
-	q.stop(ErrClosed)
-	q.behind.Wait()
+	q.removeGarbage(ctx)
 	for _, f := range q.following {
 		f.Stop()
 	}

@@ -712,8 +712,7 @@ func TestClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-taking; !errors.Is(err, queue.ErrClosed) {
-		// It may have got the prompt that Close gave back.
-		t.Logf("the other Take: %v", err)
+		t.Errorf("the other Take: %v", err)
 	}
 	if l.Err() == nil {
 		t.Error("the lease is not stopped")
@@ -722,7 +721,7 @@ func TestClose(t *testing.T) {
 		t.Error(err)
 	}
 	q = open(t, queue.Options{Dir: dir})
-	if again := take(t, q); again.Attempt > 2 || again.Prompt.ID != "a" {
+	if again := take(t, q); again.Attempt != 1 || again.Prompt.ID != "a" {
 		t.Errorf("attempt %d of %s", again.Attempt, again.Prompt.ID)
 	}
 }
