@@ -112,7 +112,7 @@ func (c *component) stored(src nn.Source, parts []*tensor.Tensor) (*tensor.Tenso
 	} else if err := src.Make.Apply(w.Data, parts); err != nil {
 		return nil, err
 	}
-	if c.roundF16 {
+	if info, _ := c.file.Tensor(src.From[0]); c.roundF16 && info.DType != tensor.F16 {
 		roundHalf(w.Data)
 	}
 	return w, nil
@@ -192,7 +192,7 @@ func (c *component) split() split {
 		for i, s := range c.steps {
 			for _, ch := range s.changes[name] {
 				all, from = append(all, ch), append(from, i)
-				if b, ok := ch.branch(); ok && places[name] && !c.roundF16 {
+				if b, ok := ch.branch(); ok && places[name] {
 					tail = append(tail, use{b, i})
 				} else {
 					tail = nil
