@@ -63,7 +63,8 @@ func BenchmarkLoRA(b *testing.B) {
 	b.Run("change/branches", func(b *testing.B) { lb.change(b, false) })
 	b.Run("change/merged", func(b *testing.B) { lb.change(b, true) })
 	b.Run("change/cached", lb.cached)
-	b.Run("change/text", lb.text)
+	b.Run("change/text-branches", func(b *testing.B) { lb.text(b, func(s step) step { return s }) })
+	b.Run("change/text-merged", func(b *testing.B) { lb.text(b, merged) })
 }
 
 // loraBench is what the parts of BenchmarkLoRA share.
@@ -113,16 +114,16 @@ type writer struct {
 	data   bytes.Buffer
 }
 
-func (w *writer) add(name string, rows, columns int) {
+func (w *writer) add(name string, shape ...int) {
 	begin := w.data.Len()
-	for range rows * columns {
-		v := float32(w.rng.NormFloat64()) * 0.01
+	for range tensor.Shape(shape).Elements() {
+		v := float32(w.rng.NormFloat64()) * 0.05
 		w.data.Write(binary.LittleEndian.AppendUint16(nil, tensor.F32ToF16(v)))
 	}
 	if w.header == nil {
 		w.header = map[string]any{}
 	}
-	w.header[name] = map[string]any{"dtype": "F16", "shape": []int{rows, columns}, "data_offsets": []int{begin, w.data.Len()}}
+	w.header[name] = map[string]any{"dtype": "F16", "shape": shape, "data_offsets": []int{begin, w.data.Len()}}
 }
 
 func (w *writer) bytes(t testing.TB) []byte {
@@ -214,11 +215,11 @@ func residentMiB(b *testing.B) float64 {
 }
 
 // change times how long other strengths keep the UNet from its first operator.
-func (l *loraBench) change(b *testing.B, merged bool) {
+func (l *loraBench) change(b *testing.B, whole bool) {
 	strength := 0.5
 	ready := func() {
 		strength += 0.01
-		c := l.applied(b, strength, merged)
+		c := l.applied(b, strength, whole)
 		e, err := l.runtime.pool.acquire(context.Background(), c)
 		if err != nil {
 			b.Fatal(err)
@@ -227,22 +228,20 @@ func (l *loraBench) change(b *testing.B, merged bool) {
 		l.runtime.pool.release(e)
 	}
 	ready()
+	start := cpuSeconds(b)
 	for b.Loop() {
 		ready()
 	}
+	b.ReportMetric((cpuSeconds(b)-start)/float64(b.N), "cpu-s/op")
 	l.runtime.Free()
 }
 
 // applied returns the UNet with the first file, whose products stand beside the
 // weights or are merged into them.
-func (l *loraBench) applied(b *testing.B, strength float64, merged bool) *component {
+func (l *loraBench) applied(b *testing.B, strength float64, whole bool) *component {
 	s := l.files[0].step(l.model.unet, l.model.loraKeys(), strength)
-	for _, list := range s.changes {
-		for i, c := range list {
-			if merged {
-				list[i] = onlyMerged{c}
-			}
-		}
+	if whole {
+		s = merged(s)
 	}
 	c, err := l.model.unet.with(s)
 	if err != nil {
@@ -260,6 +259,7 @@ func (onlyMerged) branch() (*loraChange, bool) { return nil, false }
 func (l *loraBench) cached(b *testing.B) {
 	strength := 0.5
 	cache := &weights.Cache{Dir: b.TempDir()}
+	start := cpuSeconds(b)
 	for b.Loop() {
 		strength += 0.01
 		c := l.applied(b, strength, true)
@@ -275,24 +275,32 @@ func (l *loraBench) cached(b *testing.B) {
 		}
 		located.Close()
 	}
+	b.ReportMetric((cpuSeconds(b)-start)/float64(b.N), "cpu-s/op")
 }
 
 // text times how long other strengths keep the text encoder from its first
 // operator.
-func (l *loraBench) text(b *testing.B) {
+func (l *loraBench) text(b *testing.B, wrap func(step) step) {
 	strength := 0.5
-	for b.Loop() {
+	ready := func() {
 		strength += 0.01
-		clip, err := l.clip.WithLoRA(l.files[0], strength)
+		t := l.clip.towers[0]
+		c, err := t.net.with(wrap(l.files[0].step(t.net, l.clip.loraKeys(0), strength)))
 		if err != nil {
 			b.Fatal(err)
 		}
-		e, err := l.runtime.pool.acquire(context.Background(), clip.towers[0].net)
+		e, err := l.runtime.pool.acquire(context.Background(), c)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(e.own)/(1<<20), "own-MiB")
 		l.runtime.pool.release(e)
 	}
+	ready()
+	start := cpuSeconds(b)
+	for b.Loop() {
+		ready()
+	}
+	b.ReportMetric((cpuSeconds(b)-start)/float64(b.N), "cpu-s/op")
 	l.runtime.Free()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/onnx"
+	"github.com/comfyrun/comfyrun/engine/ort/winograd"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
@@ -34,16 +35,23 @@ func (c *component) products() map[string]bool {
 			byTensor[from] = consumers[p.Name] && (ok || !seen)
 		}
 	}
-	out := map[string]bool{}
-	plain := map[string]bool{}
+	wanted := map[string]bool{}
 	for _, p := range c.graph.Params {
-		plain[partName(p.Source)] = true
+		wanted[partName(p.Source)] = true
 	}
+	out := map[string]bool{}
 	for _, name := range c.weights.Names() {
 		src, ok := c.weights.Lookup(name)
-		out[name] = ok && plain[partName(src)] && byTensor[src.From[0]]
+		as, transformed := forms(src)
+		out[name] = ok && (wanted[as] || wanted[transformed]) && byTensor[src.From[0]]
 	}
 	return out
+}
+
+// forms returns what names the weight of a source as it is, and transformed for
+// the operator of 3x3 convolutions.
+func forms(src nn.Source) (as, transformed string) {
+	return partName(src), partName(src.Then(src.Shape, nn.Make{Name: winograd.TransformName}))
 }
 
 // isProduct reports whether input i of a node is a weight that its first input
@@ -55,29 +63,35 @@ func isProduct(n onnx.Node, i int) bool {
 	switch n.Op {
 	case "FusedMatMul":
 		return len(n.Inputs) == 2 && len(n.Attrs) == 1 && n.Attrs[0] == onnx.Attr{Name: "transB", Value: int64(1)}
+	case winograd.Op:
+		return true
 	case "Conv":
 		return !slices.ContainsFunc(n.Attrs, func(a onnx.Attr) bool { return a.Name == "group" })
 	}
 	return false
 }
 
-// addBranches gives the component a graph in which a low-rank product stands
-// beside each weight that has one: y = x·Wᵀ + ((x·downᵀ)∘s)·upᵀ, with the
-// strengths s as an input.
+// addBranches gives the component a graph that adds the low-rank products, with
+// the strengths s as an input: beside a weight, y = x·Wᵀ + ((x·downᵀ)∘s)·upᵀ,
+// or, where that is less work, to the weight, y = x·(W + (up∘s)·down)ᵀ.
 func (c *component) addBranches(s split) {
 	c.variant += c.stepKey(s)
 	if len(s.branches) == 0 {
 		return
 	}
-	b := brancher{component: c, split: s, graph: c.graph.ONNX, views: map[string]view{}, scales: map[string]string{}, narrow: map[string]bool{}}
+	b := brancher{component: c, split: s, graph: c.graph.ONNX, views: map[string]view{}, scales: map[string]string{}, there: map[string]bool{}}
 	for _, name := range slices.Sorted(maps.Keys(s.branches)) {
 		src, _ := c.weights.Lookup(name)
 		if len(s.merged[name]) > 0 {
 			src, _ = mergedWeights{c.weights, c.base, s}.Lookup(name)
 		}
+		as, transformed := forms(src)
 		for _, p := range c.graph.Params {
-			if partName(p.Source) == partName(src) {
-				b.views[p.Name] = view{p, name, src.Shape}
+			switch partName(p.Source) {
+			case as:
+				b.views[p.Name] = view{p, name, src.Shape, p.Shape}
+			case transformed:
+				b.views[p.Name] = view{p, name, src.Shape, src.Shape}
 			}
 		}
 	}
@@ -109,6 +123,7 @@ type view struct {
 	nn.Param
 	weight string
 	shape  tensor.Shape // of the whole weight
+	seen   tensor.Shape // of what the view shows of it
 }
 
 // brancher rewrites a graph.
@@ -118,7 +133,7 @@ type brancher struct {
 	graph  onnx.Graph
 	views  map[string]view
 	scales map[string]string // steps of a branch's columns -> value
-	narrow map[string]bool   // values that are there already
+	there  map[string]bool   // values that need not be made again
 }
 
 // add appends a node, and the branches beside it.
@@ -135,10 +150,74 @@ func (b *brancher) add(n onnx.Node) {
 		b.graph.Nodes = append(b.graph.Nodes, n)
 		return
 	}
+	f := factors{view: v, uses: uses}
+	if f.isSmall() && n.Inputs[0] != textInput {
+		n.Inputs = slices.Clone(n.Inputs)
+		n.Inputs[1] = b.changed(f)
+		b.graph.Nodes = append(b.graph.Nodes, n)
+		return
+	}
 	out := n.Outputs[0]
-	n.Outputs = []string{out + "@plain"}
+	n.Outputs = []string{out + ".plain"}
 	b.graph.Nodes = append(b.graph.Nodes, n)
-	b.node("Add", "", []string{n.Outputs[0], b.branch(n, v, uses)}, out)
+	b.declare(out, n.Outputs[0])
+	b.node("Add", "", []string{n.Outputs[0], b.branch(n, f)}, out)
+}
+
+// declare gives a value the type that is declared for another, if one is.
+func (b *brancher) declare(like, name string) {
+	for _, v := range b.graph.Values {
+		if v.Name == like {
+			v.Name = name
+			b.graph.Values = append(slices.Clip(b.graph.Values), v)
+			return
+		}
+	}
+}
+
+// textInput is the graph input of the text's states: few rows, whatever the
+// size of the picture.
+const textInput = "context"
+
+// maxSmall bounds the rows of x for which the product beside a weight is less
+// work than adding to the weight: out·in/(out+in). The pictures that such
+// weights see, those of the first levels, have more.
+const maxSmall = 330
+
+// isSmall reports whether the product is better added to the weight than put
+// beside it.
+func (f factors) isSmall() bool {
+	out, in := f.seen[0], f.seen[1:].Elements()
+	flat := len(f.seen) == 2 || len(f.seen) == 4 && f.seen[2] == 1 && f.seen[3] == 1
+	return flat && out*in <= maxSmall*(out+in)
+}
+
+// changed appends W + (up∘s)·down and returns its value.
+func (b *brancher) changed(f factors) string {
+	down, up := f.down(), f.up()
+	down.shape, up.shape = tensor.Shape(down.shape[:2]), tensor.Shape(up.shape[:2])
+	w := f.Param.Name
+	scaled := b.node("Mul", "", []string{b.weightOf(up), b.scale(f, false)}, up.name+".scaled")
+	if len(f.seen) == 2 {
+		return b.node("Gemm", "", []string{scaled, b.weightOf(down), w}, w+".changed")
+	}
+	flat := b.node("Reshape", "", []string{w, b.dims(f.seen[:2])}, w+".flat")
+	flat = b.node("Gemm", "", []string{scaled, b.weightOf(down), flat}, w+".changed.flat")
+	return b.node("Reshape", "", []string{flat, b.dims(f.seen)}, w+".changed")
+}
+
+// dims returns a constant for a shape.
+func (b *brancher) dims(s tensor.Shape) string {
+	name := "lora_dims_" + strings.Trim(strings.ReplaceAll(s.String(), " ", "_"), "[]")
+	if !b.there[name] {
+		b.there[name] = true
+		var raw []byte
+		for _, d := range s {
+			raw = binary.LittleEndian.AppendUint64(raw, uint64(d))
+		}
+		b.initializer(name, raw, len(s))
+	}
+	return name
 }
 
 func (b *brancher) node(op, domain string, in []string, out string, attrs ...onnx.Attr) string {
@@ -147,11 +226,10 @@ func (b *brancher) node(op, domain string, in []string, out string, attrs ...onn
 }
 
 // branch appends the product beside node n and returns its value.
-func (b *brancher) branch(n onnx.Node, v view, uses []use) string {
-	f := factors{view: v, uses: uses}
+func (b *brancher) branch(n onnx.Node, f factors) string {
 	d, up := b.reduced(n, f), b.weightOf(f.up())
 	name := n.Outputs[0] + ".branch"
-	if n.Op == "Conv" {
+	if len(f.seen) == 4 {
 		return b.node("Conv", "", []string{d, up}, name, onnx.Attr{Name: "kernel_shape", Value: []int64{1, 1}})
 	}
 	return b.node("FusedMatMul", microsoft, []string{d, up}, name, onnx.Attr{Name: "transB", Value: int64(1)})
@@ -160,13 +238,18 @@ func (b *brancher) branch(n onnx.Node, v view, uses []use) string {
 // reduced returns the value with rank columns, times the strengths. Views of
 // one weight share it.
 func (b *brancher) reduced(n onnx.Node, f factors) string {
-	down, scale := b.weightOf(f.down()), b.scale(f, n.Op == "Conv")
+	down, scale := b.weightOf(f.down()), b.scale(f, len(f.seen) == 4)
 	d := n.Inputs[0] + "*" + down
 	scaled := d + "*" + scale
-	if b.narrow[scaled] {
+	if b.there[scaled] {
 		return scaled
 	}
-	b.narrow[scaled] = true
+	b.there[scaled] = true
+	if n.Op == winograd.Op {
+		n.Op, n.Domain, n.Attrs = "Conv", "", []onnx.Attr{
+			{Name: "kernel_shape", Value: []int64{3, 3}}, {Name: "pads", Value: []int64{1, 1, 1, 1}},
+		}
+	}
 	b.node(n.Op, n.Domain, []string{n.Inputs[0], down}, d, n.Attrs...)
 	return b.node("Mul", "", []string{d, scale}, scaled)
 }
@@ -191,9 +274,7 @@ func (b *brancher) scale(f factors, picture bool) string {
 	b.initializer(index, raw, len(raw)/8)
 	b.scales[key] = b.node("Gather", "", []string{strengthsInput, index}, name)
 	if picture {
-		b.initializer(name+".shape", binary.LittleEndian.AppendUint64(
-			binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(len(raw)/8)), 1), 1), 3)
-		b.scales[key] = b.node("Reshape", "", []string{name, name + ".shape"}, name+".picture")
+		b.scales[key] = b.node("Reshape", "", []string{name, b.dims(tensor.Shape{len(raw) / 8, 1, 1})}, name+".picture")
 	}
 	return b.scales[key]
 }
@@ -234,9 +315,8 @@ type factors struct {
 
 // rows returns the rows of the weight that the view shows.
 func (v view) rows() (lo, hi int) {
-	row := v.shape[1:].Elements()
-	lo = v.Offset / row
-	return lo, lo + v.Param.Shape[0]
+	lo = v.Offset / v.shape[1:].Elements()
+	return lo, lo + v.seen[0]
 }
 
 // uses returns the changes that concern the view's rows.
@@ -275,7 +355,7 @@ func (f factors) label() string {
 // down is [rank, in], or [rank, in, kernel, kernel] for a convolution. Views of
 // the same weight share it.
 func (f factors) down() matrix {
-	shape := append(tensor.Shape{f.rank()}, f.Param.Shape[1:]...)
+	shape := append(tensor.Shape{f.rank()}, f.seen[1:]...)
 	return matrix{f.weight + ".lora_down" + f.label(), shape, func(dst []float32) error {
 		for _, u := range f.uses {
 			_, down, err := u.change.Factors(f.part(u))
@@ -300,7 +380,7 @@ func (f factors) up() matrix {
 	lo, hi := f.rows()
 	rank := f.rank()
 	shape := tensor.Shape{hi - lo, rank}
-	for range len(f.Param.Shape) - 2 {
+	for range len(f.seen) - 2 {
 		shape = append(shape, 1)
 	}
 	return matrix{f.Param.Name + ".lora_up" + f.label(), shape, func(dst []float32) error {

@@ -249,8 +249,10 @@ func (m mergedWeights) Lookup(name string) (nn.Source, bool) {
 	if src.Make != nil {
 		label = src.Make.Name + "+" + label
 	}
-	return nn.Source{Shape: src.Shape, From: src.From, Make: &nn.Make{Name: label, Apply: func(dst []float32, parts []*tensor.Tensor) error {
-		w, err := m.base.stored(src, parts)
+	plain := src
+	src.Derive = true
+	src.Make = &nn.Make{Name: label, Apply: func(dst []float32, parts []*tensor.Tensor) error {
+		w, err := m.base.stored(plain, parts)
 		if err != nil {
 			return err
 		}
@@ -267,7 +269,8 @@ func (m mergedWeights) Lookup(name string) (nn.Source, bool) {
 		}
 		copy(dst, w.Data)
 		return nil
-	}}}, true
+	}}
+	return src, true
 }
 
 // mergedPrefix begins the names of computations that change weights.
