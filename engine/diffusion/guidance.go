@@ -102,9 +102,12 @@ func (g *guidance) evaluate(ctx context.Context, lists [][]region, x *tensor.Ten
 	for l, list := range lists {
 		sums[l], counts[l] = tensor.New(x.Shape...), tensor.Full(1e-37, x.Shape...)
 		for _, r := range list {
-			if r.applies(sigma) {
+			if r.applies(sigma) && !r.fallback {
 				work = append(work, piece{region: r, list: l})
 			}
+		}
+		for _, r := range fallbacks(list, x, sigma) {
+			work = append(work, piece{region: r, list: l})
 		}
 	}
 	for _, batch := range batches(work, x.Shape[0]) {

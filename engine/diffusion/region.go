@@ -19,6 +19,7 @@ type region struct {
 	mask       *tensor.Tensor // [batch, height, width] of the whole latent, or nil
 	start, end float64        // noise levels between which it applies
 	control    *Control
+	fallback   bool // only for where no other entry applies
 	// controlBoth has the control apply to other lists too.
 	controlBoth bool
 }
@@ -38,7 +39,7 @@ func (j *run) regions(c Conditioning, negative bool) ([]region, error) {
 		r := region{
 			inputs: inputs, strength: float32(e.Strength), area: rect{height: shape[2], width: shape[3]},
 			start: m.PercentToSigma(e.Start), end: m.PercentToSigma(e.End),
-			control: e.Control, controlBoth: e.ControlBoth,
+			control: e.Control, controlBoth: e.ControlBoth, fallback: e.Fallback,
 		}
 		if e.Start <= 0 {
 			r.start = math.Inf(1)

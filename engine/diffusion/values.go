@@ -69,6 +69,9 @@ type Cond struct {
 	// entries of the other side too, where those have no control.
 	Control     *Control
 	ControlBoth bool
+	// Fallback limits the entry to where the others leave room: its weight is 1
+	// less theirs, whatever its own strength and mask say.
+	Fallback bool
 	// Hints are told to networks of the Stable Diffusion XL family.
 	Hints Hints
 }
@@ -108,7 +111,7 @@ func (c Conditioning) Digest() string {
 			parts = append(parts, *e.Area)
 		}
 		parts = append(parts, e.Hints.hash()...)
-		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End, e.Control.Digest(), e.ControlBoth)
+		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End, e.Control.Digest(), e.ControlBoth, e.Fallback)
 	}
 	return digest(parts...)
 }
