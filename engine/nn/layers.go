@@ -181,13 +181,9 @@ func Attention(q, k, v *Value, h Heads) *Value {
 
 // UpsampleTo repeats pixels until x has the height and width of like.
 func UpsampleTo(x, like *Value) *Value {
-	b := x.b
-	size := b.apply(call{op: "Slice", in: []*Value{like.shapeOf(), b.ints(2), b.ints(4), b.ints(0)}}, []int{2})
-	head := b.apply(call{op: "Slice", in: []*Value{x.shapeOf(), b.ints(0), b.ints(2), b.ints(0)}}, []int{2})
-	sizes := b.apply(call{op: "Concat", in: []*Value{head, size}, attrs: []onnx.Attr{attr("axis", int64(0))}}, []int{4})
-	return b.apply(call{op: "Resize", in: []*Value{x, nil, nil, sizes}, attrs: []onnx.Attr{
+	return x.resizedWith(like.size(), []onnx.Attr{
 		attr("mode", "nearest"), attr("coordinate_transformation_mode", "asymmetric"), attr("nearest_mode", "floor"),
-	}}, []int{x.shape[0], x.shape[1], Any, Any})
+	})
 }
 
 // Tokens turns a picture [batch, channel, height, width] into tokens

@@ -67,6 +67,10 @@ func (p Scope) lookup(name string) (Source, bool) {
 	return p.b.weights.Lookup(full)
 }
 
+// Spare says that the graph does without a weight which belongs to the
+// architecture all the same.
+func (p Scope) Spare(name string) { p.lookup(name) }
+
 // Param returns the weight with the given name, whose shape in the file must
 // have the elements of shape and, but for dimensions of size 1, its dimensions.
 // A missing weight or another shape is noted, and reported by Build.

@@ -74,6 +74,8 @@ func (t ElemType) String() string {
 		return "bool"
 	case Float16:
 		return "float16"
+	case Double:
+		return "double"
 	case BFloat16:
 		return "bfloat16"
 	}

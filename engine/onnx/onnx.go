@@ -19,6 +19,7 @@ const (
 	Int64    ElemType = 7
 	Bool     ElemType = 9
 	Float16  ElemType = 10
+	Double   ElemType = 11
 	BFloat16 ElemType = 16
 )
 
