@@ -209,11 +209,11 @@ func (c *ControlNet) Build(p nn.Scope) {
 	}
 	n.emb = n.emb.SiLU()
 	h = h.Add(p.Input("hint", "hint.batch", h.Dim(1), "hint.height", "hint.width"))
-	skips := n.down(p, h)
+	skips, h := n.down(p, h)
 	for i, skip := range skips {
 		p.Output(Residual{Skip, i}.String(), nn.Conv(p.In("zero_convs.%d.0", i), skip, skip.Dim(1), nn.Same(1)))
 	}
-	h = n.middle(p.In("middle_block"), skips[len(skips)-1])
+	h = n.middle(p.In("middle_block"), h)
 	p.Output(Residual{Middle, 0}.String(), nn.Conv(p.In("middle_block_out.0"), h, h.Dim(1), nn.Same(1)))
 }
 

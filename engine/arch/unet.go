@@ -18,6 +18,8 @@ type UNet struct {
 	HeadWidth int
 	// Steered adds inputs for what ControlNets and adapters add: see Residual.
 	Steered bool
+	// Patches change what stands between the blocks.
+	Patches []Patch
 }
 
 // Build traces the network. Inputs: x [batch, channel, height, width] as
@@ -37,7 +39,8 @@ func (u UNet) Build(p nn.Scope) {
 func (u UNet) enter(p nn.Scope) (net, *nn.Value) {
 	in := p.In("input_blocks.0.0")
 	mc, channels := in.Dim("weight", 0), in.Dim("weight", 1)
-	n := net{heads: u}
+	n := net{heads: u, scope: p, width: mc}
+	n.patch(p)
 	x := p.Input("x", "batch", channels, "height", "width")
 	t := nn.TimestepEmbedding(p.Input("timesteps", "batch"), mc)
 	n.context = p.Input("context", "batch", "tokens", contextWidth(p))
@@ -70,18 +73,24 @@ func embed(p nn.Scope, x *nn.Value) *nn.Value {
 // net is what every block of one UNet shares.
 type net struct {
 	heads UNet
+	scope nn.Scope
+	width int // channels of the first convolution
+	changes
+	// alone has tokens attend to nothing but themselves.
+	alone bool
 	// emb is the activated timestep embedding, context the text states.
 	emb, context *nn.Value
 }
 
 func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
-	skips := n.down(p, h)
-	h = n.steer(p, Residual{Middle, 0}, n.middle(p.In("middle_block"), skips[len(skips)-1]))
+	skips, h := n.down(p, h)
+	h = n.steer(p, Residual{Middle, 0}, n.middle(p.In("middle_block"), h))
 	for i := 0; len(skips) > 0; i++ {
 		last := len(skips) - 1
 		skip := n.steer(p, Residual{Skip, last}, skips[last])
 		skips = skips[:last]
 		block := p.In("output_blocks.%d", i)
+		h, skip = n.joined(h, skip)
 		h = n.block(block, nn.Concat(1, h, skip))
 		if len(skips) > 0 {
 			h = upsample(block, h, skips[len(skips)-1])
@@ -91,11 +100,11 @@ func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
 	return nn.Conv(out, nn.GroupNorm(p.In("out.0"), h, 1e-5).SiLU(), out.Dim("weight", 0), nn.Same(3))
 }
 
-// down runs the input blocks after the first and returns what each gives, the
-// first's output h before them.
-func (n net) down(p nn.Scope, h *nn.Value) []*nn.Value {
+// down runs the input blocks after the first. It returns what each gives as a
+// skip, the first's output h before them, and what the last gives.
+func (n net) down(p nn.Scope, h *nn.Value) (skips []*nn.Value, last *nn.Value) {
 	h = n.steer(p, Residual{Input, 0}, h)
-	skips := []*nn.Value{h}
+	skips = []*nn.Value{h}
 	for i := 1; p.In("input_blocks.%d", i).Has(); i++ {
 		block := p.In("input_blocks.%d", i)
 		if down := block.In("0.op"); down.Has() {
@@ -103,10 +112,11 @@ func (n net) down(p nn.Scope, h *nn.Value) []*nn.Value {
 		} else {
 			h = n.block(block, h)
 		}
-		h = n.steer(p, Residual{Input, i}, h)
+		h = changed(n.before, i, n.steer(p, Residual{Input, i}, h))
 		skips = append(skips, h)
+		h = changed(n.after, i, h)
 	}
-	return skips
+	return skips, h
 }
 
 // middle is what stands between both halves. Distilled models lack its
@@ -115,6 +125,7 @@ func (n net) middle(p nn.Scope, h *nn.Value) *nn.Value {
 	if !p.Has() {
 		return h
 	}
+	n.alone = n.identity
 	h = n.block(p, h)
 	if p.In("2").Has() {
 		h = n.resBlock(p.In("2"), h)
@@ -164,9 +175,21 @@ func (n net) transformer(p nn.Scope, x *nn.Value) *nn.Value {
 
 func (n net) transformerBlock(p nn.Scope, x *nn.Value) *nn.Value {
 	norm := nn.LayerNorm(p.In("norm1"), x)
-	x = n.attention(p.In("attn1"), norm, norm).Add(x)
+	x = n.selfAttention(p.In("attn1"), norm).Add(x)
 	x = n.attention(p.In("attn2"), nn.LayerNorm(p.In("norm2"), x), n.context).Add(x)
 	return feedForward(p.In("ff.net"), nn.LayerNorm(p.In("norm3"), x)).Add(x)
+}
+
+// selfAttention is attention of x to itself; of a token that is alone its value
+// remains.
+func (n net) selfAttention(p nn.Scope, x *nn.Value) *nn.Value {
+	if !n.alone {
+		return n.attention(p, x, x)
+	}
+	p.Spare("to_q.weight")
+	p.Spare("to_k.weight")
+	c := x.Dim(-1)
+	return nn.Linear(p.In("to_out.0"), nn.LinearNoBias(p.In("to_v"), x, c), c)
 }
 
 func (n net) attention(p nn.Scope, x, context *nn.Value) *nn.Value {
