@@ -85,9 +85,9 @@ func (r dualRule) needs(all bool) []bool {
 
 func (r dualRule) combine(ctx context.Context, c *call, preds []*tensor.Tensor) (sampling.Denoised, error) {
 	positive, middle, negative := preds[0], preds[1], preds[2]
-	c.pair = pair{middle, negative, r.middleCFG}
+	c.pair, c.positive = pair{middle, negative, r.middleCFG}, 1
 	if r.nested {
-		c.pair = pair{positive, middle, r.cfg}
+		c.pair, c.positive = pair{positive, middle, r.cfg}, 0
 	}
 	out, err := c.guide(ctx)
 	if err != nil {
@@ -125,12 +125,12 @@ func (r perpRule) needs(all bool) []bool {
 	return []bool{true, negative || !isOne(r.cfg), negative}
 }
 
-func (r perpRule) combine(_ context.Context, c *call, preds []*tensor.Tensor) (sampling.Denoised, error) {
+func (r perpRule) combine(ctx context.Context, c *call, preds []*tensor.Tensor) (sampling.Denoised, error) {
 	c.pair = pair{preds[0], preds[2], r.cfg}
 	if err := c.before(); err != nil {
 		return sampling.Denoised{}, err
 	}
-	return c.after(perpNeg(c.pair, preds[1], r.negativeScale)), nil
+	return c.after(ctx, perpNeg(c.pair, preds[1], r.negativeScale))
 }
 
 // perpNeg returns e + cfg·(P - scale·Q⊥), where P and Q are the pair's

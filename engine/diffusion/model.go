@@ -21,7 +21,10 @@ type Model struct {
 	channels int // of a latent
 	format   latentFormat
 	patches  []Patch
-	numbers  []arch.Number // told to the network beside the pooled text
+	// graphPatches change the network; variants are the graphs that come of it.
+	graphPatches []graphPatch
+	variants     *variants
+	numbers      []arch.Number // told to the network beside the pooled text
 	// textWidth and vectorWidth are those of the network's inputs context and
 	// y; the latter is 0 where it has none.
 	textWidth, vectorWidth int
@@ -53,7 +56,7 @@ func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, err
 
 // setUNet sets the network, and what follows from it.
 func (m *Model) setUNet(c *component) {
-	m.unet = c
+	m.unet, m.variants = c, &variants{made: map[string]*component{}}
 	steered := m.arch
 	steered.Steered = true
 	m.steered = sync.OnceValues(func() (*component, error) {
@@ -133,7 +136,11 @@ func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string
 		}
 	}
 	in["x"], in["timesteps"] = scaled, tensor.Full(m.schedule.Timestep(sigma), x.Dim(0))
-	unet, err := m.network(in)
+	now, err := m.at(sigma)
+	if err != nil {
+		return nil, err
+	}
+	unet, err := now.network(in)
 	if err != nil {
 		return nil, err
 	}

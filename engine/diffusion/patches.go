@@ -25,6 +25,8 @@ type hooks struct {
 	combine func(ctx context.Context, c *call) (*tensor.Tensor, error)
 	// after changes the combined prediction, which it may overwrite.
 	after func(c *call, den *tensor.Tensor) *tensor.Tensor
+	// evaluate is after for what asks a network again.
+	evaluate func(ctx context.Context, c *call, den *tensor.Tensor) (*tensor.Tensor, error)
 	// mask replaces the noise mask of a call.
 	mask func(mask []float32, sigma float32) []float32
 }
@@ -49,6 +51,8 @@ type call struct {
 	x     *tensor.Tensor // state, as the network saw it
 	sigma float32
 	both  bool // uncond was evaluated
+	// positive is the list of the conditioning that cond was predicted for.
+	positive int
 }
 
 func (c *call) before() error {
@@ -73,18 +77,24 @@ func (c *call) guide(ctx context.Context) (sampling.Denoised, error) {
 		if err != nil {
 			return sampling.Denoised{}, err
 		}
-		return c.after(den), nil
+		return c.after(ctx, den)
 	}
-	return c.after(lerp(c.uncond, c.cond, float32(c.cfg))), nil
+	return c.after(ctx, lerp(c.uncond, c.cond, float32(c.cfg)))
 }
 
-func (c *call) after(den *tensor.Tensor) sampling.Denoised {
+func (c *call) after(ctx context.Context, den *tensor.Tensor) (sampling.Denoised, error) {
 	for _, h := range c.hooks {
 		if h.after != nil {
 			den = h.after(c, den)
 		}
+		if h.evaluate != nil {
+			var err error
+			if den, err = h.evaluate(ctx, c, den); err != nil {
+				return sampling.Denoised{}, err
+			}
+		}
 	}
-	return sampling.Denoised{X: den, Uncond: c.uncond}
+	return sampling.Denoised{X: den, Uncond: c.uncond}, nil
 }
 
 // WithPatch returns the model with a patch added.
@@ -107,6 +117,9 @@ func (m *Model) patchNames() string {
 	out := m.schedule.String() + m.format.name
 	for _, p := range m.patches {
 		out += "; " + p.name
+	}
+	for _, p := range m.graphPatches {
+		out += "; " + p.String()
 	}
 	return out
 }
