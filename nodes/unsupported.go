@@ -78,13 +78,14 @@ func families() []family {
 		{"SVG pictures, which only paid services make", `SaveSVGNode`},
 		{"reads folders of diffusers instead of files", `DiffusersLoader`},
 		{"deprecated: a configuration beside a checkpoint", `CheckpointLoader`},
+		{"saves time inside the network at places drawn at random", `HyperTile TomePatchModel`},
 		{reasonNotYet, `APG CFGNorm CFGZeroStar CLIPAttentionMultiply CLIPTextEncodeControlnet CLIPTextEncodeFlux
 			CLIPTextEncodeSD3 ContextWindowsManual ControlNetApplySD3 DiffControlNetLoader EasyCache EmptySD3LatentImage
-			FluxDisableGuidance FluxGuidance FluxKontextImageScale FluxKontextMultiReferenceLatentMethod FreSca FreeU FreeU_V2
-			GITSScheduler HyperTile InstructPixToPixConditioning LatentApplyOperationCFG LazyCache Mahiro ModelMergeFlux1
+			FluxDisableGuidance FluxGuidance FluxKontextImageScale FluxKontextMultiReferenceLatentMethod FreSca
+			GITSScheduler InstructPixToPixConditioning LatentApplyOperationCFG LazyCache Mahiro ModelMergeFlux1
 			ModelMergeSD1 ModelMergeSD2 ModelMergeSD35_Large ModelMergeSD3_2B ModelMergeSDXL OptimalStepsScheduler
-			PatchModelAddDownscale PerturbedAttentionGuidance RenormCFG SD_4XUpscale_Conditioning SamplerLCMUpscale
-			SelfAttentionGuidance SkipLayerGuidanceDiT SkipLayerGuidanceDiTSimple SkipLayerGuidanceSD3 TCFG TomePatchModel
-			TripleCLIPLoader UNetCrossAttentionMultiply UNetSelfAttentionMultiply`},
+			RenormCFG SD_4XUpscale_Conditioning SamplerLCMUpscale
+			SelfAttentionGuidance SkipLayerGuidanceDiT SkipLayerGuidanceDiTSimple SkipLayerGuidanceSD3 TCFG
+			TripleCLIPLoader`},
 	}
 }
