@@ -125,8 +125,14 @@ func (s *session) plan(j *job, g *workflows.Graph) (*engine.Plan, error) {
 	return plan, nil
 }
 
-// nameMissing tells model files that are missing from other choices that do not exist.
+// nameMissing tells model files that are missing from other choices that do not exist, and node types of ComfyUI's that
+// are not supported from those that nobody knows.
 func (s *session) nameMissing(g *workflows.Graph, invalid *engine.InvalidError) {
+	for _, e := range invalid.Errors {
+		if reason, known := nodes.Unsupported(e.Class); known && e.Kind == engine.MissingNodeType {
+			e.Err = fmt.Errorf("the node type %s is not supported: %s; see docs/nodes.md", e.Class, reason)
+		}
+	}
 	for _, use := range modelUses(g) {
 		_, err := s.folders.Path(use.folder, use.name)
 		if !errors.Is(err, models.ErrMissing) {
