@@ -79,6 +79,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 	r.addLoaders(c)
 	r.addLoRA(c)
 	addMerging(c)
+	addBlockMerging(c)
 	addConditioning(c)
 	addConditioningProperties(c)
 	addFluxInputs(c)
