@@ -76,8 +76,9 @@ type net struct {
 	scope nn.Scope
 	width int // channels of the first convolution
 	changes
-	// alone has tokens attend to nothing but themselves.
-	alone bool
+	// alone has tokens attend to nothing but themselves, recorded is set for
+	// the self-attention that is to be recorded.
+	alone, recorded bool
 	// emb is the activated timestep embedding, context the text states.
 	emb, context *nn.Value
 }
@@ -125,7 +126,7 @@ func (n net) middle(p nn.Scope, h *nn.Value) *nn.Value {
 	if !p.Has() {
 		return h
 	}
-	n.alone = n.identity
+	n.alone, n.recorded = n.identity, n.record
 	h = n.block(p, h)
 	if p.In("2").Has() {
 		h = n.resBlock(p.In("2"), h)
@@ -168,6 +169,7 @@ func (n net) transformer(p nn.Scope, x *nn.Value) *nn.Value {
 	c := x.Dim(1)
 	h := nn.Tokens(nn.Conv(p.In("proj_in"), nn.GroupNorm(p.In("norm"), x, 1e-6), c, nn.Same(1)))
 	for i := range p.Count("transformer_blocks.%d") {
+		n.recorded = n.recorded && i == 0
 		h = n.transformerBlock(p.In("transformer_blocks.%d", i), h)
 	}
 	return nn.Conv(p.In("proj_out"), nn.Picture(h, x), c, nn.Same(1)).Add(x)
@@ -183,7 +185,7 @@ func (n net) transformerBlock(p nn.Scope, x *nn.Value) *nn.Value {
 // selfAttention is attention of x to itself; of a token that is alone its value
 // remains.
 func (n net) selfAttention(p nn.Scope, x *nn.Value) *nn.Value {
-	if !n.alone {
+	if !n.alone || n.recorded {
 		return n.attention(p, x, x)
 	}
 	p.Spare("to_q.weight")
@@ -200,6 +202,9 @@ func (n net) attention(p nn.Scope, x, context *nn.Value) *nn.Value {
 	}
 	q := nn.LinearNoBias(p.In("to_q"), x, c)
 	k, v := nn.LinearNoBias(p.In("to_k"), context, c), nn.LinearNoBias(p.In("to_v"), context, c)
+	if n.recorded && x == context {
+		n.scope.Output(AttentionOutput, nn.Received(q, k, heads))
+	}
 	return nn.Linear(p.In("to_out.0"), nn.Attention(q, k, v, nn.Heads{Count: heads}), c)
 }
 

@@ -30,6 +30,8 @@ type changes struct {
 	join []func(h, skip *nn.Value) (*nn.Value, *nn.Value)
 	// identity has tokens of the middle block attend to nothing but themselves.
 	identity bool
+	// record tells how much attention each token of the middle block gets.
+	record bool
 }
 
 // patch attaches the UNet's patches.
@@ -165,3 +167,21 @@ func (IdentityAttention) Variant() string { return "identity attention" }
 func (IdentityAttention) Numbers() map[string]float32 { return nil }
 
 func (IdentityAttention) attach(n *net, _ func(string) *nn.Value) { n.identity = true }
+
+// RecordAttention adds the output AttentionOutput: how much the tokens of the
+// middle block's first self-attention attend to each of them, summed over the
+// tokens and averaged over the heads, [batch, tokens].
+// Source: Hong et al., Improving Sample Quality of Diffusion Models Using
+// Self-Attention Guidance, 2022, section 4.
+type RecordAttention struct{}
+
+// AttentionOutput is the output of a UNet with RecordAttention.
+const AttentionOutput = "attention"
+
+// Variant is that of Patch.
+func (RecordAttention) Variant() string { return "record attention" }
+
+// Numbers is that of Patch.
+func (RecordAttention) Numbers() map[string]float32 { return nil }
+
+func (RecordAttention) attach(n *net, _ func(string) *nn.Value) { n.record = true }
