@@ -142,7 +142,7 @@ func TestGraphPatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	none, some := FreeUScale{1, 1}, FreeUScale{1.4, 0.2}
+	none, some := FreeUScale{Backbone: 1, Skip: 1}, FreeUScale{Backbone: 1.4, Skip: 0.2}
 	for _, normalised := range []bool{false, true} {
 		idle := s.WithFreeU(FreeU{Deep: none, Shallow: none, Normalised: normalised})
 		plain := s.predicted(t, s.Model, 1)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/sampling"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
@@ -20,6 +21,9 @@ type guidance struct {
 	hooks []hooks
 	// features are what controls made of their pictures.
 	features map[featureKey]residuals
+	// received is the attention that tokens got on the second list's side, where
+	// the model records it: see arch.RecordAttention.
+	received *tensor.Tensor
 }
 
 func newGuidance(r *run) (*guidance, error) {
@@ -158,12 +162,16 @@ func (g *guidance) evaluateBatch(ctx context.Context, batch []*piece, x *tensor.
 	if err := g.steer(ctx, batch[0].region.control, evaluation{in, inputs, sigma, x.Dim(0)}); err != nil {
 		return err
 	}
-	out, err := g.model.predict(ctx, in, inputs, sigma)
+	out, err := g.model.outputs(ctx, in, inputs, sigma)
 	if err != nil {
 		return err
 	}
 	for i, p := range batch {
-		p.prediction = out.Rows(i*x.Dim(0), (i+1)*x.Dim(0))
+		lo, hi := i*x.Dim(0), (i+1)*x.Dim(0)
+		p.prediction = out["out"].Rows(lo, hi)
+		if a := out[arch.AttentionOutput]; a != nil && p.list == 1 {
+			g.received = a.Rows(lo, hi)
+		}
 	}
 	return nil
 }

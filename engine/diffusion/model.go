@@ -31,6 +31,7 @@ type Model struct {
 	// steered traces the network with inputs for the residuals of controls.
 	steered func() (*component, error)
 	arch    arch.UNet
+	family  string
 	// inpaints says that the network takes a mask and the masked latent too.
 	inpaints bool
 }
@@ -44,7 +45,7 @@ func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, err
 	in, _ := parts.Model.Lookup("input_blocks.0.0.weight")
 	out, _ := parts.Model.Lookup("out.2.weight")
 	m := &Model{
-		runtime: r, unet: newComponent("unet", f, graph), arch: parts.UNet, numbers: parts.Numbers,
+		runtime: r, unet: newComponent("unet", f, graph), arch: parts.UNet, family: parts.Name, numbers: parts.Numbers,
 		channels: out.Shape[0], format: latentFormat{scale: parts.LatentScale},
 		inpaints:  in.Shape[1] == 2*out.Shape[0]+1,
 		textWidth: inputWidth(graph, "context"), vectorWidth: inputWidth(graph, "y"),
@@ -126,6 +127,12 @@ func (m *Model) scaledInput(x *tensor.Tensor, sigma float32) *tensor.Tensor {
 // and timestep, with the batch as first dimension; one named inputChannels
 // holds further channels of the picture.
 func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (*tensor.Tensor, error) {
+	out, err := m.outputs(ctx, x, inputs, sigma)
+	return out["out"], err
+}
+
+// outputs is predict with all outputs of the network, "out" the prediction.
+func (m *Model) outputs(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (map[string]*tensor.Tensor, error) {
 	scaled := m.scaledInput(x, sigma)
 	in := maps.Clone(inputs)
 	if more := in[inputChannels]; more != nil {
@@ -148,7 +155,6 @@ func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string
 	if err != nil {
 		return nil, err
 	}
-	den := out["out"]
-	m.schedule.Denoise(x.Data, den.Data, sigma)
-	return den, nil
+	m.schedule.Denoise(x.Data, out["out"].Data, sigma)
+	return out, nil
 }
