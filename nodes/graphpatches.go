@@ -32,6 +32,9 @@ func addGraphPatches(c *engine.Catalog) {
 	engine.Add(c, "PerturbedAttentionGuidance", category, perturbedAttention{Scale: 3}, patchPerturbed).
 		V3().Module("comfy_extras.nodes_pag").
 		Doc("Leads away from what the model makes when its deepest attention is switched off.")
+	engine.Add(c, "SelfAttentionGuidance", "_for_testing", selfAttention{Scale: 0.5, Blur: 2}, patchSelfAttention).
+		V3().Module("comfy_extras.nodes_sag").Experimental().Title("Self-Attention Guidance").
+		Doc("Leads away from what the model makes of a picture whose striking parts are blurred.")
 	const experiments, module = "_for_testing/attention_experiments", "comfy_extras.nodes_attention_multiply"
 	one := multiplyAttention{Q: 1, K: 1, V: 1, Out: 1}
 	engine.Add(c, "UNetSelfAttentionMultiply", experiments, one, patchAttention(diffusion.SelfAttention)).
@@ -89,6 +92,19 @@ type perturbedAttention struct {
 
 func patchPerturbed(_ context.Context, in perturbedAttention) (*diffusion.Model, error) {
 	return patched(in.Model, diffusion.PerturbedAttention(in.Scale))
+}
+
+type selfAttention struct {
+	Model *diffusion.Model `in:"model"`
+	Scale float64          `in:"scale" range:"-2,5,0.01"`
+	Blur  float64          `in:"blur_sigma" range:"0,10,0.1"`
+}
+
+func patchSelfAttention(_ context.Context, in selfAttention) (*diffusion.Model, error) {
+	if in.Model == nil {
+		return nil, errNoModel
+	}
+	return in.Model.WithSelfAttention(in.Scale, in.Blur), nil
 }
 
 type multiplyAttention struct {

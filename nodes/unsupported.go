@@ -85,7 +85,7 @@ func families() []family {
 			GITSScheduler InstructPixToPixConditioning LatentApplyOperationCFG LazyCache Mahiro ModelMergeFlux1
 			ModelMergeSD1 ModelMergeSD2 ModelMergeSD35_Large ModelMergeSD3_2B ModelMergeSDXL OptimalStepsScheduler
 			RenormCFG SD_4XUpscale_Conditioning SamplerLCMUpscale
-			SelfAttentionGuidance SkipLayerGuidanceDiT SkipLayerGuidanceDiTSimple SkipLayerGuidanceSD3 TCFG
+			SkipLayerGuidanceDiT SkipLayerGuidanceDiTSimple SkipLayerGuidanceSD3 TCFG
 			TripleCLIPLoader`},
 	}
 }
