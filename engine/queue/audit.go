@@ -31,9 +31,11 @@ func (q *Queue) audit(ctx context.Context) error {
 			}
 		}
 	}
+	before := q.suspects
+	q.suspects = suspects{}
 	for token := range claims {
 		if !q.isActive(token) {
-			if err := q.auditClaim(ctx, token); err != nil {
+			if err := q.auditClaim(ctx, token, before); err != nil {
 				return err
 			}
 		}
@@ -60,6 +62,9 @@ func (q *Queue) auditNowAndThen() {
 		}
 	}
 }
+
+// suspects are messages that looked superfluous in the last audit.
+type suspects map[uint64]bool
 
 // subjects returns the prompt tokens of a stream's messages.
 func subjects(ctx context.Context, s jetstream.Stream) (map[string]bool, error) {
@@ -97,8 +102,9 @@ func (q *Queue) auditPrompt(ctx context.Context, token string) error {
 	return nil
 }
 
-// auditClaim removes a claim whose prompt is gone.
-func (q *Queue) auditClaim(ctx context.Context, token string) error {
+// auditClaim removes a claim whose prompt is gone. In a cluster it must have
+// been so the last time too: a new leader may not have all there is yet.
+func (q *Queue) auditClaim(ctx context.Context, token string, before suspects) error {
 	m, err := q.readLast(ctx, q.claims, q.subject(claimSubject, token))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
@@ -113,6 +119,10 @@ func (q *Queue) auditClaim(ctx context.Context, token string) error {
 	s, _, err := q.lastPrompt(ctx, token)
 	if err != nil || s != nil && s.Run == c.Run {
 		return err
+	}
+	if q.embedded == nil && !before[m.Sequence] {
+		q.suspects[m.Sequence] = true
+		return nil
 	}
 	return q.remove(ctx, garbage{q.claims, m.Sequence, false})
 }
@@ -136,7 +146,7 @@ func (q *Queue) missing(stream map[string]bool, began time.Time) (list []view) {
 // auditMissing makes sure that a prompt is gone, and finds its result if it
 // has one.
 func (q *Queue) auditMissing(ctx context.Context, v view) error {
-	if _, err := q.read(ctx, q.prompts, v.arrival); !errors.Is(err, jetstream.ErrMsgNotFound) {
+	if _, err := q.readPrompt(ctx, v); !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return err
 	}
 	if _, err := q.refreshEnd(ctx, v.token); err != nil {

@@ -26,7 +26,7 @@ const longestError = 4096 // bytes of a message that the index keeps
 
 func (q *Queue) ending(v view, o outcome) ending {
 	return ending{submission: v.sub, State: o.state, Error: strings.ToValidUTF8(o.err[:min(len(o.err), longestError)], ""),
-		Worker: o.worker, Attempts: o.attempts, Started: o.started, Finished: time.Now().UnixMilli()}
+		Worker: o.worker, Attempts: o.attempts, Started: o.started, Finished: time.Now().UnixMilli(), By: newRun()}
 }
 
 // record writes a prompt's result into the history, unless there is one, and
@@ -76,7 +76,11 @@ func (q *Queue) writeEnd(ctx context.Context, token string, e ending, data []byt
 		}
 		after, place = 0, 0
 		if there.ending != nil {
-			if there.ending.Run == e.Run {
+			switch {
+			case there.ending.By == e.By:
+				q.discard(remains...)
+				return nil
+			case there.ending.Run == e.Run:
 				q.discard(remains...)
 				return ErrRecorded
 			}
@@ -160,21 +164,20 @@ func (q *Queue) lastPrompt(ctx context.Context, token string) (*submission, uint
 }
 
 // refreshClaim reads who has a prompt.
-func (q *Queue) refreshClaim(ctx context.Context, it *item) error {
+func (q *Queue) refreshClaim(ctx context.Context, it *item) (c claim, err error) {
 	m, err := q.readLast(ctx, q.claims, q.subject(claimSubject, it.token))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		q.setClaim(it, 0, claim{})
-		return nil
+		return claim{}, nil
 	}
 	if err != nil {
-		return err
+		return claim{}, err
 	}
-	var c claim
 	if err := json.Unmarshal(m.Data, &c); err != nil {
-		return fmt.Errorf("claim at %d: %w", m.Sequence, err)
+		return claim{}, fmt.Errorf("claim at %d: %w", m.Sequence, err)
 	}
 	q.setClaim(it, m.Sequence, c)
-	return nil
+	return c, nil
 }
 
 func readMeta(h nats.Header, into any) error {
@@ -191,28 +194,28 @@ type garbage struct {
 	secret bool // overwrite it on disk
 }
 
-// discard removes messages soon. What a crash keeps from being removed the
-// next audit finds.
+// discard removes messages soon, one after the other: a claim must not go before
+// its prompt. What is not removed the next audit finds.
 func (q *Queue) discard(list ...garbage) {
-	for _, g := range list {
-		select {
-		case q.garbage <- g:
-			continue
-		default:
-		}
-		select {
-		case q.garbage <- g:
-		case <-q.ctx.Done():
-		}
+	if len(list) == 0 {
+		return
+	}
+	select {
+	case q.garbage <- list:
+		return
+	default:
+	}
+	select {
+	case q.garbage <- list:
+	case <-q.ctx.Done():
 	}
 }
 
 func (q *Queue) collectGarbage() {
 	for {
 		select {
-		case g := <-q.garbage:
-			// A failure leaves the message to the next audit.
-			_ = q.remove(q.ctx, g)
+		case list := <-q.garbage:
+			_ = q.remove(q.ctx, list...)
 		case <-q.ctx.Done():
 			return
 		}
@@ -223,27 +226,31 @@ func (q *Queue) collectGarbage() {
 func (q *Queue) removeGarbage(ctx context.Context) {
 	for {
 		select {
-		case g := <-q.garbage:
-			if q.remove(ctx, g) != nil {
-				return
-			}
+		case list := <-q.garbage:
+			_ = q.remove(ctx, list...)
 		default:
 			return
 		}
 	}
 }
 
-func (q *Queue) remove(ctx context.Context, g garbage) error {
+// remove removes messages, up to the first that is not to be removed now. One
+// that is gone already is no error.
+func (q *Queue) remove(ctx context.Context, list ...garbage) error {
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
-	remove := g.stream.DeleteMsg
-	if g.secret {
-		remove = g.stream.SecureDeleteMsg
-	}
-	// The server has one answer for all that went wrong, also for a message that was removed before.
-	var refusal *jetstream.APIError
-	if err := remove(ctx, g.seq); err != nil && !errors.As(err, &refusal) {
-		return err
+	for _, g := range list {
+		remove := g.stream.DeleteMsg
+		if g.secret {
+			remove = g.stream.SecureDeleteMsg
+		}
+		err := remove(ctx, g.seq)
+		if err == nil {
+			continue
+		}
+		if _, readErr := g.stream.GetMsg(ctx, g.seq); !errors.Is(readErr, jetstream.ErrMsgNotFound) {
+			return err
+		}
 	}
 	return nil
 }

@@ -246,6 +246,10 @@ func (q *Queue) Entry(ctx context.Context, id string) (Entry, bool, error) {
 		return Entry{}, false, err
 	}
 	there, err := q.refreshEnd(ctx, i.token)
+	for began := time.Now(); err == nil && there.ending == nil && q.embedded == nil && time.Since(began) < storeWait && q.pause(ctx); {
+		// A server that has just become the leader may not have it yet.
+		there, err = q.refreshEnd(ctx, i.token)
+	}
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("read result of prompt %s: %w", id, err)
 	}

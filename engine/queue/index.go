@@ -27,7 +27,7 @@ type index struct {
 	changed chan struct{}      // closed at the next change
 	counter float64            // the next number
 	ends    []time.Time        // when the last few prompts ended
-	over    recent             // run tokens of prompts that finished lately
+	over    recent             // run tokens of prompts whose result was seen
 	removed recent             // run tokens of results that are not in the history any more
 	gone    uint64             // up to here the history has been cleared
 }
@@ -147,12 +147,14 @@ func (x *index) setClaim(it *item, seq uint64, c claim) {
 	x.settle(it)
 }
 
-// drop takes note that a prompt is not in its stream any more.
+// drop takes note that a prompt is not in its stream any more, as far as one
+// can see: should it turn up again, it is taken up again.
 func (x *index) drop(it *item, run string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if it.sub != nil && it.sub.Run == run {
-		x.finish(it)
+		x.leave(it)
+		it.arrival = 0
 	}
 	x.settle(it)
 }
@@ -181,21 +183,25 @@ func (x *index) applyEnd(token string, seq uint64, e ending, size int64) {
 	x.trim()
 }
 
-// finish makes an item inactive.
+// finish makes an item inactive that has a result.
 func (x *index) finish(it *item) {
+	x.over.add(it.sub.Run)
+	x.leave(it)
+	x.ends = append(x.ends, time.Now())
+	if len(x.ends) > 32 {
+		x.ends = append(x.ends[:0], x.ends[1:]...)
+	}
+}
+
+func (x *index) leave(it *item) {
 	if it.end == nil && it.sub.Key != "" {
 		delete(x.keys, it.sub.Key)
 	}
-	x.over.add(it.sub.Run)
 	x.withdraw(it)
 	it.sub, it.claim, it.claimAt = nil, claim{}, 0
 	if it.leased != nil {
 		it.leased.end(ErrRecorded)
 		it.leased = nil
-	}
-	x.ends = append(x.ends, time.Now())
-	if len(x.ends) > 32 {
-		x.ends = append(x.ends[:0], x.ends[1:]...)
 	}
 }
 

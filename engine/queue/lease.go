@@ -124,12 +124,12 @@ func (q *Queue) take(ctx context.Context, it *item) (*Lease, error) {
 	}
 	c := claim{Run: v.sub.Run, Owner: q.session, Worker: q.options.Worker, Attempts: v.claim.Attempts + 1, Started: time.Now().UnixMilli()}
 	// A claim is made to the end: one that nobody knows of would count as an attempt.
-	firm, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*storeWait)
+	firm, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*storeWait)
 	defer cancel()
 	if won, err := q.writeClaim(firm, it, v, c); !won || err != nil {
 		return nil, err
 	}
-	m, err := q.read(ctx, q.prompts, v.arrival)
+	m, err := q.readUnfinished(firm, v)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		q.dropClaimed(it, v)
 		return nil, nil
@@ -156,7 +156,7 @@ func settledElsewhere(err error) error {
 func (q *Queue) settleFor(ctx context.Context, v view, o outcome) error {
 	o.attempts, o.started, o.worker = v.claim.Attempts, v.claim.Started, v.claim.Worker
 	if o.attempts > 0 {
-		m, err := q.read(ctx, q.prompts, v.arrival)
+		m, err := q.readPrompt(ctx, v)
 		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return err
 		}
@@ -168,10 +168,43 @@ func (q *Queue) settleFor(ctx context.Context, v view, o outcome) error {
 	return settledElsewhere(q.record(ctx, v, o))
 }
 
+// readPrompt reads what was accepted. A cluster's server that has just become the leader may not have it yet, so that
+// it is gone is believed only of a prompt that has a result, or after a while.
+func (q *Queue) readPrompt(ctx context.Context, v view) (*jetstream.RawStreamMsg, error) {
+	for began := time.Now(); ; {
+		m, err := q.read(ctx, q.prompts, v.arrival)
+		if !errors.Is(err, jetstream.ErrMsgNotFound) || q.embedded != nil {
+			return m, err
+		}
+		there, refreshErr := q.refreshEnd(ctx, v.token)
+		if refreshErr != nil {
+			return nil, refreshErr
+		}
+		if there.ending != nil && there.ending.Run == v.sub.Run || time.Since(began) > storeWait || !q.pause(ctx) {
+			return nil, err
+		}
+	}
+}
+
+// readUnfinished reads what was accepted, of a prompt without a result. Where there are other workers, one may have
+// finished it, and gone before it could remove it.
+func (q *Queue) readUnfinished(ctx context.Context, v view) (*jetstream.RawStreamMsg, error) {
+	if q.embedded == nil {
+		there, err := q.refreshEnd(ctx, v.token)
+		if err != nil {
+			return nil, err
+		}
+		if there.ending != nil && there.ending.Run == v.sub.Run {
+			return nil, jetstream.ErrMsgNotFound
+		}
+	}
+	return q.readPrompt(ctx, v)
+}
+
 // dropClaimed forgets a prompt that was gone when it was claimed.
 func (q *Queue) dropClaimed(it *item, v view) {
 	q.mu.Lock()
-	at := it.claimAt
+	at := it.claimSeq
 	q.mu.Unlock()
 	q.drop(it, v.sub.Run)
 	q.discard(garbage{q.claims, at, false})
@@ -180,13 +213,15 @@ func (q *Queue) dropClaimed(it *item, v view) {
 // writeClaim replaces the claim that v shows. It reports false when somebody
 // else has replaced it, and then knows by what.
 func (q *Queue) writeClaim(ctx context.Context, it *item, v view, c claim) (bool, error) {
+	c.By = newRun()
 	data, err := json.Marshal(c)
 	if err != nil {
 		return false, err
 	}
 	seq, _, err := q.store(ctx, write{subject: q.subject(claimSubject, v.token), body: data, after: v.claimAt})
 	if errors.Is(err, errConflict) {
-		return false, q.refreshClaim(ctx, it)
+		there, err := q.refreshClaim(ctx, it)
+		return err == nil && there.By == c.By, err
 	}
 	if err != nil {
 		return false, err

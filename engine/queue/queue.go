@@ -156,11 +156,12 @@ type Queue struct {
 	*index
 	counters counters
 
-	garbage chan garbage
-	ctx     context.Context // of what runs behind the methods
-	stop    context.CancelCauseFunc
-	behind  sync.WaitGroup
-	closing sync.Once
+	garbage  chan []garbage
+	suspects suspects        // the audit's own
+	ctx      context.Context // of what runs behind the methods
+	stop     context.CancelCauseFunc
+	behind   sync.WaitGroup
+	closing  sync.Once
 }
 
 // counters count since the process began.
@@ -177,7 +178,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
 	}
-	q := &Queue{options: o, session: rand.Text(), garbage: make(chan garbage, 1024)}
+	q := &Queue{options: o, session: rand.Text(), garbage: make(chan []garbage, 1024)}
 	q.index = newIndex(o, q.session)
 	q.ctx, q.stop = context.WithCancelCause(context.Background())
 	if err := q.open(ctx); err != nil {

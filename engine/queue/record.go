@@ -112,6 +112,7 @@ type claim struct {
 	Attempts int    `json:"attempts,omitempty"` // this one included
 	Started  int64  `json:"started,omitempty"`  // ms; 0: taken only to be cancelled
 	Cancel   bool   `json:"cancel,omitempty"`
+	By       string `json:"by,omitempty"` // this write, so that its repetition is known for one
 }
 
 // ending is what the index knows of a finished prompt.
@@ -124,6 +125,7 @@ type ending struct {
 	Started  int64  `json:"started,omitempty"`
 	Finished int64  `json:"finished,omitempty"`
 	Place    uint64 `json:"place,omitempty"`   // in the history, of an id that was there before; 0: its own
+	By       string `json:"by,omitempty"`      // this write, so that its repetition is known for one
 	Deleted  bool   `json:"deleted,omitempty"` // was here, so that no later result comes back
 }
 
