@@ -16,6 +16,8 @@ type VAE struct {
 	decoder, encoder *component
 	channels         int // of a latent
 	scale            int // pixels per latent pixel
+	// whole has the weights of both halves, nil for a tiny autoencoder.
+	whole *component
 }
 
 // newVAE traces both halves; w nil gives nil.
@@ -29,6 +31,7 @@ func (r *Runtime) newVAE(f *weights.File, w nn.Weights) (*VAE, error) {
 	}
 	v := &VAE{runtime: r, decoder: newComponent("vae_decoder", f, decoder)}
 	v.channels, v.scale = arch.VAESize(w)
+	v.whole = &component{name: "vae", file: f, weights: w}
 	if e := arch.Encoder(w); len(e.Names()) > 0 {
 		encoder, err := nn.Build("VAE encoder", e, arch.VAEEncoder)
 		if err != nil {
