@@ -88,6 +88,7 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 	addLatentMath(c)
 	addLatentShapes(c)
 	addLatentFiles(c, r.Dirs)
+	addModelFiles(c, r.Dirs)
 	addInpainting(c)
 	addInpaintModels(c)
 	addSampling(c)

@@ -1,7 +1,7 @@
 package nodes
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -255,16 +255,15 @@ func place(temp, path string, overwrite bool) error {
 // writeTemp writes a file under a passing name in its folder, through to the
 // disk. Nothing stays when that fails.
 func writeTemp(folder string, write func(io.Writer) error) (path string, err error) {
-	var data bytes.Buffer
-	if err := write(&data); err != nil {
-		return "", err
-	}
 	path = filepath.Join(folder, fmt.Sprintf(".saving-%016x.tmp", rand.Uint64()))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(data.Bytes())
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	if err = write(buffered); err == nil {
+		err = buffered.Flush()
+	}
 	if err == nil {
 		err = f.Sync()
 	}
