@@ -59,8 +59,39 @@ func (q *Queue) auditNowAndThen() {
 		case <-tick.C:
 			// One that fails is made up for by the next.
 			_ = q.audit(q.ctx)
+			_ = q.auditCount(q.ctx)
 		}
 	}
+}
+
+// auditCount makes the consumer anew whose pending messages scalers count, when they are not as many as there are
+// prompts. NATS (2.15) subtracts a message twice when it is asked for the count while it removes the message.
+func (q *Queue) auditCount(ctx context.Context) error {
+	if q.embedded != nil {
+		return nil // nobody else can ask
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*storeWait)
+	defer cancel()
+	for range 5 { // both change all the time; once equal is well
+		stream, err := q.prompts.Info(ctx)
+		if err != nil {
+			return err
+		}
+		c, err := q.prompts.Consumer(ctx, workers)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return q.createCount(ctx)
+		}
+		if err != nil || c.CachedInfo().NumPending == stream.State.Msgs {
+			return err
+		}
+		if !q.pause(ctx) {
+			return ctx.Err()
+		}
+	}
+	if err := q.prompts.DeleteConsumer(ctx, workers); err != nil {
+		return err
+	}
+	return q.createCount(ctx)
 }
 
 // suspects are messages that looked superfluous in the last audit.

@@ -78,9 +78,8 @@ func (q *Queue) createStreams(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = q.prompts.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: workers, AckPolicy: jetstream.AckExplicitPolicy})
-	if err != nil {
-		return fmt.Errorf("consumer %s: %w", workers, err)
+	if err := q.createCount(ctx); err != nil {
+		return err
 	}
 	q.claims, err = stream("CLAIMS", jetstream.StreamConfig{
 		Subjects: []string{q.subject(claimSubject, "*")}, Discard: jetstream.DiscardNew, MaxBytes: claimBytes(o)})
@@ -92,6 +91,15 @@ func (q *Queue) createStreams(ctx context.Context) (err error) {
 		Subjects: []string{q.subject(historySubject, "*"), q.subject(clearedSubject)}, Discard: jetstream.DiscardOld,
 		MaxMsgs: int64(o.HistoryMax + o.HistoryMax/16 + 16), MaxBytes: grow(o.HistoryBytes), Compression: compression(o)})
 	return err
+}
+
+// createCount makes the consumer that is there to be counted.
+func (q *Queue) createCount(ctx context.Context) error {
+	_, err := q.prompts.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: workers, AckPolicy: jetstream.AckExplicitPolicy})
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", workers, err)
+	}
+	return nil
 }
 
 func grow(n int64) int64 { return min(n, math.MaxInt64/4) + min(n, math.MaxInt64/4)/16 + 1<<20 }
