@@ -117,7 +117,7 @@ func modelSpec(m *diffusion.Model) map[string]string {
 		spec[specPrefix+"architecture"], spec[specPrefix+"implementation"] = architecture, "sgm"
 		spec[specPrefix+"sai_model_spec"] = "1.0.0"
 	}
-	switch m.Schedule().Prediction() {
+	switch m.Trained().Prediction() {
 	case sampling.EPS:
 		spec[specPrefix+"predict_key"] = "epsilon"
 	case sampling.VPrediction:

@@ -18,7 +18,8 @@ type Model struct {
 	runtime  *Runtime
 	unet     *component
 	schedule *sampling.Model
-	channels int // of a latent
+	trained  *sampling.Model // schedule as it was read
+	channels int             // of a latent
 	format   latentFormat
 	patches  []Patch
 	// graphPatches change the network; variants are the graphs that come of it.
@@ -52,7 +53,9 @@ func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, err
 	}
 	m.unet.weights, m.unet.trace = parts.Model, trace
 	m.setUNet(m.unet)
-	return m, m.trainedAs(f, parts)
+	err = m.trainedAs(f, parts)
+	m.trained = m.schedule
+	return m, err
 }
 
 // setUNet sets the network, and what follows from it.
@@ -83,6 +86,10 @@ func (m *Model) Digest() string {
 
 // File returns the path of the file that the model comes from.
 func (m *Model) File() string { return m.unet.file.Path }
+
+// Trained returns the noise schedule that the file was trained on, whatever
+// WithSchedule did since.
+func (m *Model) Trained() *sampling.Model { return m.trained }
 
 // Schedule returns the model's noise schedule.
 func (m *Model) Schedule() *sampling.Model { return m.schedule }
