@@ -45,3 +45,39 @@ func TestFallbacks(t *testing.T) {
 		}
 	}
 }
+
+// TestFallbackSamples compares a fallback beside a masked prompt with the same
+// prompt under the opposite mask.
+func TestFallbackSamples(t *testing.T) {
+	_, m, clip := patchRuntime(t, "sd15-tiny-fp16")
+	mask, rest := tensor.New(1, 8, 8), tensor.Full(1, 1, 8, 8)
+	for i := range 24 {
+		mask.Data[i], rest.Data[i] = 1, 0
+	}
+	encode := func(prompt string, set func(*Cond)) Conditioning {
+		c, err := clip.Encode(t.Context(), prompt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Map(set)
+	}
+	fox := encode("a fox", func(e *Cond) { e.Mask = mask })
+	negative := encode("", func(*Cond) {})
+	run := func(other Conditioning) []float32 {
+		out, err := Sample(t.Context(), Job{
+			Guider: CFGGuider(m, append(fox[:1:1], other...), negative, 5), Sampler: Sampler{Name: "euler"},
+			Sigmas: Sigmas{14, 3, 0}, Noise: Noise{Seed: 1}, Latent: Latent{Samples: tensor.New(1, 4, 8, 8)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Latent.Samples.Data
+	}
+	want := run(encode("a hill", func(e *Cond) { e.Mask = rest }))
+	if got := run(encode("a hill", func(e *Cond) { e.Fallback = true })); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got[:4], want[:4])
+	}
+	if got := run(encode("a hill", func(*Cond) {})); slices.Equal(got, want) {
+		t.Error("without a mask the picture is the same")
+	}
+}
