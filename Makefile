@@ -12,7 +12,7 @@ NATIVE := /(cmd/comfyrun|engine/diffusion|engine/ort(/[a-z]+)?|nodes)$$
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pure test-native test-slow test-full bench fuzz parity lint build lib clean
+.PHONY: help run test test-pure test-native test-slow test-xl test-full bench fuzz parity lint build lib clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +46,10 @@ test-native: lib
 test-slow: lib ## run the tests that take minutes too (build tag slow)
 	$(GO) test -timeout 60m -tags slow ./...
 
-test-full: test test-slow lint ## everything above and lint
+test-xl: lib ## one step of SDXL at its real sizes: 7 GB of checkpoint, 11 of converted weights (build tag xl)
+	$(GO) test -timeout 60m -tags xl -run '^TestFullXL$$' -v ./engine/diffusion
+
+test-full: test test-slow lint ## test, test-slow and lint
 
 bench: lib ## run the benchmarks (BENCH=regexp chooses)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...

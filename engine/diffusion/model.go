@@ -129,16 +129,10 @@ func (m *Model) scaledInput(x *tensor.Tensor, sigma float32) *tensor.Tensor {
 	return out
 }
 
-// predict evaluates the network for a batch x at noise level sigma and returns
-// the denoised prediction. inputs are what the network takes beside picture
-// and timestep, with the batch as first dimension; one named inputChannels
-// holds further channels of the picture.
-func (m *Model) predict(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (*tensor.Tensor, error) {
-	out, err := m.outputs(ctx, x, inputs, sigma)
-	return out["out"], err
-}
-
-// outputs is predict with all outputs of the network, "out" the prediction.
+// outputs evaluates the network for a batch x at noise level sigma: "out" is
+// the denoised prediction. inputs are what the network takes beside picture and
+// timestep, with the batch as first dimension; one named inputChannels holds
+// further channels of the picture.
 func (m *Model) outputs(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (map[string]*tensor.Tensor, error) {
 	scaled := m.scaledInput(x, sigma)
 	in := maps.Clone(inputs)
