@@ -104,7 +104,7 @@ func (c *Cache) locate(ctx context.Context, f *File, component string, parts []P
 	if err != nil {
 		return nil, err
 	}
-	sum, err := Digests{filepath.Join(dir, "digests")}.Digest(ctx, f.Path)
+	sum, err := (&Digests{Dir: filepath.Join(dir, "digests")}).Digest(ctx, f.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,14 @@ import (
 
 // Digests remembers the sha256 of files, so that a checkpoint is hashed once
 // and not at every start. Dir holds one small file for each path; "" remembers
-// nothing.
-type Digests struct{ Dir string }
+// only as long as the value lives. Its methods may be called from several
+// goroutines at once.
+type Digests struct {
+	Dir string
+
+	mu   sync.Mutex
+	sums map[stamp]string
+}
 
 // stamp tells a version of a file from others without reading it.
 type stamp struct {
@@ -36,19 +43,42 @@ type remembered struct {
 
 // Digest returns the sha256 of the file at path in hexadecimal. The remembered
 // one is taken while size, inode and times of the file are what they were.
-func (d Digests) Digest(ctx context.Context, path string) (string, error) {
+func (d *Digests) Digest(ctx context.Context, path string) (string, error) {
 	canonical, err := canonicalPath(path)
 	if err != nil {
 		return "", fmt.Errorf("digest: %w", err)
 	}
-	sum, err := d.digest(ctx, canonical)
+	before, err := stampOf(canonical)
 	if err != nil {
 		return "", fmt.Errorf("digest %s: %w", canonical, err)
 	}
+	d.mu.Lock()
+	sum, ok := d.sums[before]
+	d.mu.Unlock()
+	if ok {
+		return sum, nil
+	}
+	if sum, err = d.digest(ctx, canonical); err != nil {
+		return "", fmt.Errorf("digest %s: %w", canonical, err)
+	}
+	d.keep(before, sum)
 	return sum, nil
 }
 
-func (d Digests) digest(ctx context.Context, path string) (string, error) {
+// keep remembers a sum in memory, if the file is still the one with that stamp.
+func (d *Digests) keep(s stamp, sum string) {
+	if now, err := stampOf(s.Path); err != nil || now != s || s.young() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sums == nil {
+		d.sums = map[stamp]string{}
+	}
+	d.sums[s] = sum
+}
+
+func (d *Digests) digest(ctx context.Context, path string) (string, error) {
 	if d.Dir == "" {
 		sum, _, err := hashFile(ctx, path)
 		return sum, err
@@ -77,7 +107,7 @@ func (d Digests) digest(ctx context.Context, path string) (string, error) {
 
 // lock keeps others from hashing the same file meanwhile. In a folder that
 // cannot be written to nobody is kept from anything.
-func (d Digests) lock(ctx context.Context, note string) (unlock func(), err error) {
+func (d *Digests) lock(ctx context.Context, note string) (unlock func(), err error) {
 	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
 		return func() {}, nil
 	}
@@ -106,9 +136,14 @@ func recall(note, path string) (string, bool) {
 // changed more recently than this may change again under the same stamp.
 const clockStep = 50 * time.Millisecond
 
+// young says that the file may change again under the same stamp.
+func (s stamp) young() bool {
+	return time.Since(time.Unix(0, max(s.Ctime, s.Mtime))) < clockStep
+}
+
 // remember writes the note, unless the file is too young to trust its stamp.
 func remember(note string, r remembered) error {
-	if time.Since(time.Unix(0, max(r.Stamp.Ctime, r.Stamp.Mtime))) < clockStep {
+	if r.Stamp.young() {
 		return nil
 	}
 	data, err := json.Marshal(r)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func digestOf(t *testing.T, d Digests, path string) string {
+func digestOf(t *testing.T, d *Digests, path string) string {
 	t.Helper()
 	sum, err := d.Digest(t.Context(), path)
 	if err != nil {
@@ -34,7 +34,7 @@ func writeOld(t *testing.T, path, text string) string {
 func TestDigestIsRemembered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	want := writeOld(t, path, "first")
-	d := Digests{Dir: t.TempDir()}
+	d := &Digests{Dir: t.TempDir()}
 	if got := digestOf(t, d, path); got != want {
 		t.Fatalf("got %s, want %s", got, want)
 	}
@@ -52,7 +52,8 @@ func TestDigestIsRemembered(t *testing.T) {
 	if err := os.WriteFile(note, []byte(strings.Replace(string(data), want, forged, 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got := digestOf(t, d, path); got != forged {
+	// A value of its own stands for the next process: only the note is shared.
+	if got := digestOf(t, &Digests{Dir: d.Dir}, path); got != forged {
 		t.Errorf("the file was read again: %s", got)
 	}
 	// Same size, new content.
@@ -65,15 +66,40 @@ func TestDigestIsRemembered(t *testing.T) {
 		if err := os.WriteFile(note, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got := digestOf(t, d, path); got != want {
+		if got := digestOf(t, &Digests{Dir: d.Dir}, path); got != want {
 			t.Errorf("note %q: got %s, want %s", text, got, want)
 		}
 	}
 }
 
+// TestDigestIsRememberedWithoutAFolder forges the sum in memory, which shows
+// whether the file is read again.
+func TestDigestIsRememberedWithoutAFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	want := writeOld(t, path, "first")
+	d := &Digests{}
+	if got := digestOf(t, d, path); got != want {
+		t.Fatalf("got %s, want %s", got, want)
+	}
+	if len(d.sums) != 1 {
+		t.Fatalf("%d sums in memory, want one", len(d.sums))
+	}
+	forged := strings.Repeat("ab", 32)
+	for s := range d.sums {
+		d.sums[s] = forged
+	}
+	if got := digestOf(t, d, path); got != forged {
+		t.Errorf("the file was read again: %s", got)
+	}
+	want = writeOld(t, path, "other")
+	if got := digestOf(t, d, path); got != want {
+		t.Errorf("changed file: got %s, want %s", got, want)
+	}
+}
+
 func TestDigestOfAYoungFileIsNotRemembered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
-	d := Digests{Dir: t.TempDir()}
+	d := &Digests{Dir: t.TempDir()}
 	if err := remember(filepath.Join(d.Dir, "note"), remembered{Stamp: stamp{Path: path, Ctime: time.Now().UnixNano()}}); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +110,7 @@ func TestDigestOfAYoungFileIsNotRemembered(t *testing.T) {
 
 func TestDigestFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
-	for _, d := range []Digests{{}, {Dir: t.TempDir()}} {
+	for _, d := range []*Digests{{}, {Dir: t.TempDir()}} {
 		if _, err := d.Digest(t.Context(), path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("missing file: %v", err)
 		}
@@ -92,7 +118,7 @@ func TestDigestFails(t *testing.T) {
 	writeOld(t, path, "text")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, d := range []Digests{{}, {Dir: t.TempDir()}} {
+	for _, d := range []*Digests{{}, {Dir: t.TempDir()}} {
 		if _, err := d.Digest(ctx, path); !errors.Is(err, context.Canceled) {
 			t.Errorf("canceled: %v", err)
 		}

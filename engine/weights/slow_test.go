@@ -41,7 +41,7 @@ func TestLocateFull(t *testing.T) {
 	runtime.ReadMemStats(&m)
 	t.Logf("%d MB from the system", m.Sys>>20)
 	start := time.Now()
-	if _, err := (Digests{}).Digest(t.Context(), f.Path); err != nil {
+	if _, err := (&Digests{}).Digest(t.Context(), f.Path); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("hashed in %v", time.Since(start))
