@@ -1,0 +1,83 @@
+// Package web serves ComfyUI's HTTP API and websocket on a queue: the routes that its
+// clients and its editor know, and those that a service needs beside them.
+//
+// A Server only accepts, lists and tells: prompts are checked against the
+// catalogue, put on the queue, and executed by whoever takes them from there
+// (engine/worker), in this process or in another one. What happens to a prompt
+// comes back as queue events, which the hub hands to the sockets that want them.
+//
+// # Vocabulary
+//
+// A client is what connects a socket; its sid is the clientId that it chose or
+// was given. A user is whose settings and files are kept. A scope is what a
+// token allows: submit, read or admin. A named workflow is a file that the
+// server offers as a route of its own.
+package web
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/engine/queue"
+)
+
+// Dirs are the folders that the server reads and writes for its clients.
+type Dirs struct{ Input, Output, Temp, User string }
+
+// Options are what a server is made of. Queue, Catalog, Models and Dirs are
+// needed; the zero value of everything else is a good choice.
+type Options struct {
+	Queue   *queue.Queue
+	Catalog func() *engine.Catalog // of this moment; asked for at each use
+	Models  *models.Folders
+	Dirs    Dirs
+	Version string // of this program
+
+	Log       *slog.Logger // nil: nothing is logged
+	MaxUpload int64        // bytes of a request's body; 0: 100 MiB
+	Frontend  string       // folder of ComfyUI's editor; "": the built-in page is all there is
+	MultiUser bool         // users are told apart by the comfy-user header
+	CORS      string       // origin whose pages may call, "*": any; "": the Origin and Host of a request must agree
+	Compress  bool         // compress answers for clients that accept it
+
+	// Free is told to forget the models, the node results, or both. Nil: nothing to forget.
+	Free func(models, results bool)
+}
+
+// defaultMaxUpload is ComfyUI's.
+const defaultMaxUpload = 100 << 20
+
+// Server answers requests. Close it when no more come.
+type Server struct {
+	Options
+	router *gin.Engine
+	roots  map[string]*os.Root // of Dirs, by type: input, output, temp
+}
+
+// New makes a server. The error says which option cannot be used.
+func New(o Options) (*Server, error) {
+	if o.Queue == nil || o.Catalog == nil || o.Models == nil {
+		return nil, errors.New("make server: queue, catalogue and models are needed")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxUpload == 0 {
+		o.MaxUpload = defaultMaxUpload
+	}
+	s := &Server{Options: o}
+	s.route()
+	return s, nil
+}
+
+// Handler answers the requests of an http.Server.
+func (s *Server) Handler() http.Handler { return s.router }
+
+// Close lets go of sockets and folders.
+func (s *Server) Close() error { return nil }
