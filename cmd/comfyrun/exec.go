@@ -3,30 +3,20 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
-	"github.com/comfyrun/comfyrun/engine"
-	"github.com/comfyrun/comfyrun/engine/diffusion"
 	"github.com/comfyrun/comfyrun/engine/models/demo"
-	"github.com/comfyrun/comfyrun/engine/weights"
 	"github.com/comfyrun/comfyrun/nodes"
 )
 
 // execFlags are the flags of exec.
 type execFlags struct {
-	models        modelFlags
-	nodes         nodeFlags
-	rows          rowFlags
-	out, input    string
-	device        string
-	threads       int
-	noWeightCache bool
-	json, resume  bool
+	machineFlags
+	rows         rowFlags
+	out          string
+	json, resume bool
 }
 
 const execHelp = `Exec runs workflows in ComfyUI's API format to the end, without a server. The pictures go to the output folder, each with
@@ -59,15 +49,9 @@ func execCommand() *cobra.Command {
 }
 
 func (f *execFlags) add(cmd *cobra.Command) {
-	f.models.add(cmd)
-	f.nodes.add(cmd)
-	addLibraryFlag(cmd)
+	f.machineFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.out, "out", "output", "folder for pictures, receipts and manifest.jsonl")
-	flags.StringVar(&f.input, "input", "", "folder of the pictures that workflows load (default home's input)")
-	flags.StringVar(&f.device, "device", "cpu", "where to run: cpu")
-	flags.IntVar(&f.threads, "threads", 0, "threads to compute with (default one per physical core)")
-	flags.BoolVar(&f.noWeightCache, "no-weight-cache", false, "keep converted weights in memory only")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object per event")
 	flags.BoolVar(&f.resume, "resume", false, "pass over runs whose result stands")
 	flags.StringArrayVar(&f.rows.sets, "set", nil, "NODE.INPUT=VALUE for every run; may be repeated")
@@ -96,8 +80,8 @@ func (f *execFlags) jobs(cmd *cobra.Command, args []string) ([]*job, error) {
 	if err != nil {
 		return nil, asUsage(err)
 	}
-	if f.threads < 0 {
-		return nil, usagef("read --threads: %d is below 0", f.threads)
+	if err := f.check(); err != nil {
+		return nil, err
 	}
 	rows, err := f.rows.rows()
 	if err != nil {
@@ -110,49 +94,22 @@ func (f *execFlags) jobs(cmd *cobra.Command, args []string) ([]*job, error) {
 	return makeJobs(sources, rows, part), nil
 }
 
-// resultBytes bounds the node results that are kept from run to run.
-const resultBytes = 1 << 30
-
-// open puts together what the runs need. ONNX Runtime and the models are opened by the nodes that use them.
+// open puts together what the runs need.
 func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
 	home, err := homeOf(cmd)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{flags: f}
-	if s.dirs, err = f.dirs(home); err != nil {
-		return nil, err
-	}
-	s.reporters = f.reporters(cmd, s.dirs)
-	if s.folders, err = f.models.folders(home); err != nil {
-		return nil, err
-	}
-	cache := &weights.Cache{}
-	if !f.noWeightCache {
-		cache.Dir = home.Weights()
-		s.digests.Dir = filepath.Join(home.Weights(), "digests")
-	}
-	s.diffusion, err = diffusion.Open(diffusion.Options{
-		Library: func() (string, error) { return libraryOf(cmd) },
-		Device:  f.device, Threads: f.threads, Cache: cache, Digests: &s.digests, Embedding: nodes.EmbeddingFinder(s.folders),
-	})
-	if err != nil {
-		return nil, asUsage(err)
-	}
-	s.version = s.diffusion.Version
-	s.catalog, err = nodes.Catalog(&nodes.Runtime{Diffusion: s.diffusion, Models: s.folders, Dirs: s.dirs})
+	m, err := f.machineFlags.open(cmd, f.out)
 	if err != nil {
 		return nil, err
 	}
-	if s.defined, err = f.nodes.define(home, s.catalog); err != nil {
-		return nil, err
-	}
+	s := &session{flags: f, machine: m, version: m.diffusion.Version, reporters: f.reporters(cmd, m.dirs)}
 	if s.usesDemo(jobs) {
 		if err := ensureDemo(cmd.Context(), home, s.folders); err != nil {
 			return nil, err
 		}
 	}
-	s.runner = &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}
 	s.manifest, err = openManifest(s.dirs.Output)
 	return s, err
 }
@@ -174,19 +131,6 @@ func (s *session) usesDemo(jobs []*job) bool {
 		}
 	}
 	return false
-}
-
-func (f *execFlags) dirs(home Home) (nodes.Dirs, error) {
-	dirs := nodes.Dirs{Input: f.input, Output: f.out, Temp: home.Temp()}
-	if dirs.Input == "" {
-		dirs.Input = home.Input()
-	} else if _, err := os.ReadDir(dirs.Input); err != nil {
-		return dirs, usagef("read --input: %w", err)
-	}
-	if err := os.MkdirAll(dirs.Output, 0o755); err != nil {
-		return dirs, fmt.Errorf("make output folder: %w", err)
-	}
-	return dirs, nil
 }
 
 func (f *execFlags) reporters(cmd *cobra.Command, dirs nodes.Dirs) reporters {

@@ -9,51 +9,18 @@ import (
 	"time"
 
 	"github.com/comfyrun/comfyrun/engine"
-	"github.com/comfyrun/comfyrun/engine/diffusion"
 	"github.com/comfyrun/comfyrun/engine/models"
-	"github.com/comfyrun/comfyrun/engine/weights"
 	"github.com/comfyrun/comfyrun/nodes"
-	"github.com/comfyrun/comfyrun/nodes/definitions"
 	"github.com/comfyrun/comfyrun/workflows"
 )
 
 // session is what the runs of one command share.
 type session struct {
-	flags     *execFlags
-	dirs      nodes.Dirs
-	folders   *models.Folders
-	digests   weights.Digests
-	diffusion *diffusion.Runtime
+	flags *execFlags
+	*machine
 	version   func() (string, error) // of ONNX Runtime
-	catalog   *engine.Catalog
-	defined   *definitions.Set
-	runner    *engine.Runner
 	manifest  *manifest
 	reporters reporters
-	sums      map[string]string // of model files that runs used before, by path
-}
-
-// modelSum returns the sha256 of a model file. It is taken once per command: the sessions hold the weights as they were.
-func (s *session) modelSum(ctx context.Context, path string) (string, error) {
-	if sum, ok := s.sums[path]; ok {
-		return sum, nil
-	}
-	sum, err := s.digests.Digest(ctx, path)
-	if err != nil {
-		return "", err
-	}
-	if s.sums == nil {
-		s.sums = map[string]string{}
-	}
-	s.sums[path] = sum
-	return sum, nil
-}
-
-func (s *session) close() error {
-	if s.diffusion == nil {
-		return nil
-	}
-	return s.diffusion.Close()
 }
 
 // run checks all jobs, then runs one after the other. A failed run does not keep the others from running.
