@@ -53,6 +53,7 @@ func (s *Server) allow(needs scope) gin.HandlerFunc {
 
 // route builds the router. Each family of routes has a file of its own.
 func (s *Server) route() {
+	gin.SetMode(gin.ReleaseMode) // a setting of the library as a whole: else it prints every route
 	s.router = gin.New()
 	s.router.HandleMethodNotAllowed = true
 	s.router.RedirectTrailingSlash = false

@@ -32,6 +32,9 @@ func (h Home) Temp() string { return h.join("temp") }
 // Nodes is the folder of node definitions.
 func (h Home) Nodes() string { return h.join("nodes") }
 
+// User is the folder of users' settings and files.
+func (h Home) User() string { return h.join("user") }
+
 // Queue is the folder of the durable queue.
 func (h Home) Queue() string { return h.join("queue") }
 

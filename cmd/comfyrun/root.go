@@ -13,6 +13,7 @@ func commands() []*cobra.Command {
 		modelsCommand(),
 		nodesCommand(),
 		runtimeCommand(),
+		serveCommand(),
 	}
 }
 

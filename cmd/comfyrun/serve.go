@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/comfyrun/comfyrun/web"
+)
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	runFlags
+	listen  string
+	user    string
+	noRun   bool
+	options web.Options
+}
+
+const serveHelp = `Serve answers ComfyUI's HTTP API and websocket, so that its clients and its editor work unchanged, and a page of its own
+at /. Prompts are kept in a durable queue: what was answered with 200 is on the disk, and runs, whatever happens to the process.
+
+With --nats the queue lies in a NATS cluster that many processes share: any of them answers any client, and worker processes
+beside them take prompts too. --no-worker leaves the running to those.
+
+On SIGTERM or an interrupt no more prompts are taken; what runs is finished within --drain-timeout or given back.`
+
+func serveCommand() *cobra.Command {
+	var flags serveFlags
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Short:   "Serve ComfyUI's API on a durable queue",
+		Long:    serveHelp,
+		Example: "  comfyrun serve --models ~/ComfyUI/models --frontend ~/venv/lib/python3.12/site-packages/comfyui_frontend_package/static",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return flags.run(cmd) },
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+func (f *serveFlags) add(cmd *cobra.Command) {
+	f.runFlags.add(cmd)
+	o, flags := &f.options, cmd.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:8188", "address to answer on, HOST:PORT; port 0 takes a free one")
+	flags.StringVar(&f.user, "user", "", "folder of users' settings and files (default home's user)")
+	flags.BoolVar(&f.noRun, "no-worker", false, "accept and list prompts, and leave running them to worker processes")
+	flags.StringVar(&o.Frontend, "frontend", "", "folder of ComfyUI's editor, served at /: the static folder of the package comfyui-frontend-package")
+	flags.BoolVar(&o.MultiUser, "multi-user", false, "tell users apart by the comfy-user header")
+	flags.StringVar(&o.CORS, "cors", "", "origin whose pages may call this server, * for any (default only its own)")
+	flags.BoolVar(&o.Compress, "compress", false, "compress answers for clients that accept it")
+	flags.Int64Var(&o.MaxUpload, "max-upload", 0, "bytes that a request's body may have (default 100 MiB)")
+}
+
+func (f *serveFlags) run(cmd *cobra.Command) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	p, err := f.open(cmd)
+	if err != nil {
+		return err
+	}
+	s, err := f.server(p)
+	if err != nil {
+		return errors.Join(asUsage(err), p.close())
+	}
+	err = p.serve(cmd.Context(), s, f.listen)
+	return errors.Join(err, s.Close(), p.close())
+}
+
+// server makes the server of a process.
+func (f *serveFlags) server(p *process) (*web.Server, error) {
+	o := f.options
+	o.Queue, o.Catalog, o.Models, o.Version, o.Log = p.queue, p.catalog, p.machine.folders, engineVersion(), p.log
+	o.Dirs = web.Dirs{Input: p.machine.dirs.Input, Output: p.machine.dirs.Output, Temp: p.machine.dirs.Temp, User: f.user}
+	if o.Dirs.User == "" {
+		o.Dirs.User = p.home.User()
+	}
+	o.Free = p.free
+	return web.New(o)
+}
+
+// serve answers requests and runs prompts until ctx ends, then ends what runs. Requests are answered to the last, so that clients see
+// their prompts end.
+func (p *process) serve(ctx context.Context, s *web.Server, address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return asUsage(fmt.Errorf("read --listen: %w", err))
+	}
+	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	p.log.Info("listening", "address", listener.Addr().String())
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		p.log.Info("draining", "timeout", p.drain)
+	}
+	end, cancel := graceful(ctx, p.drain)
+	defer cancel()
+	return errors.Join(err, server.Shutdown(end))
+}
