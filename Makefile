@@ -12,7 +12,7 @@ NATIVE := /(cmd/comfyrun|engine/diffusion|engine/ort(/[a-z]+)?|nodes)$$
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pure test-native test-slow test-xl test-full bench fuzz parity lint build lib clean
+.PHONY: help run test test-pure test-native test-clients test-slow test-xl test-full bench fuzz parity lint build lib clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,16 @@ test-native: lib
 	@echo '== tests that run ONNX Runtime'
 	$(GO) test $$($(GO) list ./... | grep -E '$(NATIVE)')
 
+test-clients: lib .cache/clients ## run public clients of ComfyUI's API (npm, pip) against the server (build tag clients)
+	$(GO) test -count=1 -tags clients -run '^TestClients$$' ./cmd/comfyrun
+
+CLIENTS := cmd/comfyrun/testdata/clients
+.cache/clients: $(CLIENTS)/package-lock.json $(CLIENTS)/requirements.txt
+	rm -rf $@ && mkdir -p $@
+	cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json $@
+	cd $@ && npm ci --no-audit --no-fund --ignore-scripts
+	python3 -m venv $@/venv && $@/venv/bin/pip install --quiet -r $(CLIENTS)/requirements.txt
+
 test-slow: lib ## run the tests that take minutes too (build tag slow)
 	$(GO) test -timeout 60m -tags slow ./...
 
@@ -70,4 +80,4 @@ lint: ## gofmt, vet, staticcheck
 	$(GO) run $(STATICCHECK) -tests=false -checks U1000 ./... # tests declare fields that only reflection reads
 
 clean: ## remove what make made; lib/ stays
-	rm -rf bin output dist
+	rm -rf bin output dist .cache

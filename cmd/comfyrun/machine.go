@@ -23,6 +23,7 @@ type machine struct {
 	digests   weights.Digests
 	diffusion *diffusion.Runtime
 	catalog   *engine.Catalog
+	nodeFlags *nodeFlags // what catalog was made with
 	defined   *definitions.Set
 	runner    *engine.Runner
 	sums      map[string]string // of model files that runs used before, by path
@@ -80,7 +81,7 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
+	m := &machine{nodeFlags: &f.nodes, runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
 	if m.dirs, err = f.dirs(home, output); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/nodes"
+	"github.com/comfyrun/comfyrun/workflows"
+)
+
+// warmup is workflows that are run before prompts are, so that the first prompt finds its models loaded.
+type warmup struct {
+	files  []string
+	graphs []*workflows.Graph
+}
+
+// readWarmup reads the workflows: a file that cannot be read keeps a process from starting.
+func readWarmup(files []string) (*warmup, error) {
+	w := &warmup{files: files}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, usagef("read --warmup: %w", err)
+		}
+		g, err := workflows.Parse(data)
+		if err != nil {
+			return nil, usagef("read --warmup: %s: %w", file, err)
+		}
+		w.graphs = append(w.graphs, g)
+	}
+	return w, nil
+}
+
+// run runs the workflows one after the other. Their pictures go to a folder that is removed: nobody asked for them, and
+// they would count in the names of those that somebody did. The models stay loaded; the results of the nodes are not kept.
+func (w *warmup) run(ctx context.Context, p *process) error {
+	if len(w.graphs) == 0 {
+		return nil
+	}
+	aside, err := os.MkdirTemp("", "comfyrun-warmup-")
+	if err != nil {
+		return fmt.Errorf("make folder for warm-up: %w", err)
+	}
+	defer os.RemoveAll(aside)
+	dirs := nodes.Dirs{Input: p.machine.dirs.Input, Output: filepath.Join(aside, "output"), Temp: filepath.Join(aside, "temp")}
+	catalog, err := nodes.Catalog(&nodes.Runtime{Diffusion: p.machine.diffusion, Models: p.machine.folders, Dirs: dirs})
+	if err != nil {
+		return err
+	}
+	if _, err := p.machine.nodeFlags.define(p.home, catalog); err != nil {
+		return err
+	}
+	for i, g := range w.graphs {
+		started := time.Now()
+		if err := runOnce(ctx, g, catalog); err != nil {
+			return fmt.Errorf("warm up with %s: %w", w.files[i], err)
+		}
+		p.log.Info("warmed up", "workflow", w.files[i], "seconds", time.Since(started).Seconds())
+	}
+	return nil
+}
+
+func runOnce(ctx context.Context, g *workflows.Graph, catalog *engine.Catalog) error {
+	plan, err := engine.NewPlan(g, catalog, engine.PlanOptions{})
+	if err == nil && plan.Invalid != nil {
+		err = plan.Invalid
+	}
+	if err != nil {
+		return err
+	}
+	_, err = (&engine.Runner{}).Run(ctx, plan, engine.RunOptions{})
+	return err
+}
