@@ -12,7 +12,7 @@ NATIVE := /(cmd/comfyrun|engine/diffusion|engine/ort(/[a-z]+)?|nodes)$$
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pure test-native test-clients test-slow test-xl test-full bench fuzz parity lint build lib clean
+.PHONY: help run test test-pure test-native test-clients test-browser test-slow test-xl test-full bench fuzz parity lint build lib clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,14 @@ CLIENTS := cmd/comfyrun/testdata/clients
 	cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json $@
 	cd $@ && npm ci --no-audit --no-fund --ignore-scripts
 	python3 -m venv $@/venv && $@/venv/bin/pip install --quiet -r $(CLIENTS)/requirements.txt
+
+test-browser: lib .cache/frontend/1.27.10 .cache/frontend/1.58.1 ## open the page and ComfyUI's editor in Chromium, which must be installed (build tag browser)
+	$(GO) test -count=1 -tags browser -run '^Test(Frontend|Page)' ./cmd/comfyrun ./web
+
+.cache/frontend/%:
+	mkdir -p $@.part
+	cd $@.part && python3 -m pip download --quiet --no-deps -d . comfyui-frontend-package==$* && python3 -m zipfile -e *.whl . && rm *.whl
+	mv $@.part $@
 
 test-slow: lib ## run the tests that take minutes too (build tag slow)
 	$(GO) test -timeout 60m -tags slow ./...
