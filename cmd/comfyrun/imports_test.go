@@ -56,7 +56,7 @@ var homes = map[string]string{
 	"golang.org/x/text":                 "engine/tokenizer",
 	"golang.org/x/image":                "engine/imagefile",
 	"golang.org/x/sys":                  "engine/weights",
-	"github.com/nats-io/nats-server/v2": "engine/queue/...",
+	"github.com/nats-io/nats-server/v2": "engine/queue engine/queue/queuetest",
 	"github.com/nats-io/nats.go":        "engine/queue",
 	"github.com/gin-gonic/gin":          "web",
 	"github.com/gorilla/websocket":      "web",

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -203,13 +204,43 @@ func (c *child) submit(workflow any) string {
 	return answer.ID
 }
 
-func TestServeDemo(t *testing.T) {
-	workflow, err := os.ReadFile("../../workflows/default.json")
+// tryPrompt posts a request and returns the prompt_id.
+func tryPrompt(url string, body []byte) (string, error) {
+	response, err := http.Post(url+"/prompt", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	var answer struct {
+		ID string `json:"prompt_id"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", errors.New(response.Status)
+	}
+	return answer.ID, nil
+}
+
+// demoWorkflow is the default workflow, which runs the demo model.
+func demoWorkflow(t *testing.T) map[string]any {
+	t.Helper()
+	text, err := os.ReadFile("../../workflows/default.json")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var workflow map[string]any
+	if err := json.Unmarshal(text, &workflow); err != nil {
+		t.Fatal(err)
+	}
+	return workflow
+}
+
+func TestServeDemo(t *testing.T) {
+	workflow := demoWorkflow(t)
 	server := start(t, t.TempDir(), "serve", "--listen", "127.0.0.1:0")
-	done := server.wait(server.submit(json.RawMessage(workflow)))
+	done := server.wait(server.submit(workflow))
 	if !done.Status.Completed || done.Status.Text != "success" {
 		t.Fatalf("status %+v\n%s", done.Status, server.logs)
 	}

@@ -13,30 +13,11 @@ import (
 	"time"
 
 	"github.com/comfyrun/comfyrun/engine/queue"
+	"github.com/comfyrun/comfyrun/engine/queue/queuetest"
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
-
-// listen starts a NATS server that listens on this machine, on port or any with -1.
-func listen(t testing.TB, dir string, port int) *server.Server {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{ServerName: "test", Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir,
-		NoSigs: true, NoLog: true, JetStreamMaxStore: 16 << 30, JetStreamMaxMemory: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(30 * time.Second) {
-		t.Fatal("the NATS server does not start")
-	}
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	return s
-}
 
 const leaseVariable = "COMFYRUN_QUEUE_TEST_LEASE"
 
@@ -93,7 +74,7 @@ func startWorkers(t *testing.T, url string, n int) []*process {
 // has the prompt. All prompts are done then.
 func moves(t *testing.T, lease time.Duration, end func(*process)) (*queue.Queue, *process, time.Duration) {
 	t.Setenv(leaseVariable, lease.String())
-	url := listen(t, t.TempDir(), -1).ClientURL()
+	url := queuetest.Listen(t, t.TempDir(), -1).ClientURL()
 	q := open(t, queue.Options{URL: url, Lease: lease})
 	workers := startWorkers(t, url, 3)
 	submit(t, q, queue.Prompt{ID: "long", Graph: json.RawMessage(`1500`)})
@@ -177,7 +158,7 @@ func TestWorkerStandsStill(t *testing.T) {
 
 // Two processes' views of one queue, for what goes from one to the other.
 func two(t *testing.T) (a, b *queue.Queue, url string) {
-	url = listen(t, t.TempDir(), -1).ClientURL()
+	url = queuetest.Listen(t, t.TempDir(), -1).ClientURL()
 	return open(t, queue.Options{URL: url}), open(t, queue.Options{URL: url}), url
 }
 
@@ -274,7 +255,7 @@ func TestOrderBetweenReplicas(t *testing.T) {
 // KEDA's scaler adds the consumer's pending messages and those in flight. Asking as often as this test does makes the
 // server miscount now and then, which the audit sets right.
 func TestScalerCount(t *testing.T) {
-	url := listen(t, t.TempDir(), -1).ClientURL()
+	url := queuetest.Listen(t, t.TempDir(), -1).ClientURL()
 	a := open(t, queue.Options{URL: url, Lease: time.Second})
 	conn, err := nats.Connect(url)
 	if err != nil {
@@ -313,7 +294,7 @@ func TestScalerCount(t *testing.T) {
 // Work goes on when the NATS server was away.
 func TestServerRestarts(t *testing.T) {
 	dir := t.TempDir()
-	s := listen(t, dir, -1)
+	s := queuetest.Listen(t, dir, -1)
 	url := s.ClientURL()
 	q, other := open(t, queue.Options{URL: url}), open(t, queue.Options{URL: url})
 	submit(t, q, queue.Prompt{ID: "before"})
@@ -331,7 +312,7 @@ func TestServerRestarts(t *testing.T) {
 	if _, err := fmt.Sscanf(url[strings.LastIndex(url, ":")+1:], "%d", &port); err != nil {
 		t.Fatal(err)
 	}
-	listen(t, dir, port)
+	queuetest.Listen(t, dir, port)
 	for range 2 {
 		select {
 		case err := <-done:
@@ -367,7 +348,7 @@ func TestServerRestarts(t *testing.T) {
 
 // A server's limit on messages is the limit of a prompt.
 func TestTooLarge(t *testing.T) {
-	q := open(t, queue.Options{URL: listen(t, t.TempDir(), -1).ClientURL()}) // takes 1 MiB
+	q := open(t, queue.Options{URL: queuetest.Listen(t, t.TempDir(), -1).ClientURL()}) // takes 1 MiB
 	if _, err := q.Submit(t.Context(), queue.Prompt{Graph: json.RawMessage(`"` + noise(2<<20) + `"`)}); !errors.Is(err, queue.ErrTooLarge) {
 		t.Error(err)
 	}
