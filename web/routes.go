@@ -57,7 +57,14 @@ func (s *Server) route() {
 	s.router = gin.New()
 	s.router.HandleMethodNotAllowed = true
 	s.router.RedirectTrailingSlash = false
-	// Parameters are matched on the escaped path: "workflows%2Fa.json" is one segment.
+	// Parameters are matched on the escaped path: "workflows%2Fa.json" is one segment. unescapeParams decodes them.
 	s.router.UseRawPath = true
-	s.router.UnescapePathValues = true
+	s.router.UnescapePathValues = false
+	s.router.Use(s.middleware()...)
+	s.router.NoRoute(s.missing)
+	s.router.NoMethod(s.wrongMethod)
+	s.fileRoutes()
+	s.modelRoutes()
+	s.systemRoutes()
+	s.userRoutes()
 }

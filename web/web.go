@@ -16,9 +16,9 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 
 	"github.com/gin-gonic/gin"
 
@@ -46,6 +46,9 @@ type Options struct {
 	CORS      string       // origin whose pages may call, "*": any; "": the Origin and Host of a request must agree
 	Compress  bool         // compress answers for clients that accept it
 
+	// Devices are the entries of GET /system_stats that hold models. Nil: the processor and the machine's memory.
+	Devices func() []Device
+
 	// Free is told to forget the models, the node results, or both. Nil: nothing to forget.
 	Free func(models, results bool)
 }
@@ -56,8 +59,8 @@ const defaultMaxUpload = 100 << 20
 // Server answers requests. Close it when no more come.
 type Server struct {
 	Options
+	fileState
 	router *gin.Engine
-	roots  map[string]*os.Root // of Dirs, by type: input, output, temp
 }
 
 // New makes a server. The error says which option cannot be used.
@@ -72,12 +75,17 @@ func New(o Options) (*Server, error) {
 		o.MaxUpload = defaultMaxUpload
 	}
 	s := &Server{Options: o}
+	s.keepLog()
+	if err := s.openFolders(); err != nil {
+		s.closeFolders()
+		return nil, fmt.Errorf("make server: %w", err)
+	}
 	s.route()
 	return s, nil
 }
 
 // Handler answers the requests of an http.Server.
-func (s *Server) Handler() http.Handler { return s.router }
+func (s *Server) Handler() http.Handler { return plainPaths(s.router) }
 
 // Close lets go of sockets and folders.
-func (s *Server) Close() error { return nil }
+func (s *Server) Close() error { return s.closeFolders() }
