@@ -13,9 +13,9 @@ import (
 
 // The types of files that clients name.
 const (
-	inputType  = "input"
-	outputType = "output"
-	tempType   = "temp"
+	inputFolder  = "input"
+	outputFolder = "output"
+	tempFolder   = "temp"
 )
 
 func (s *Server) fileRoutes() {
@@ -27,11 +27,11 @@ func (s *Server) fileRoutes() {
 	s.bare().get("/internal/files/:type", read, s.listFiles)
 }
 
-// refusal is a status without a body that a client's reference to a file deserves.
-type refusal int
+// fileRefusal is a status without a body that a client's reference to a file deserves.
+type fileRefusal int
 
 // Error names the status.
-func (r refusal) Error() string { return "refused: " + http.StatusText(int(r)) }
+func (r fileRefusal) Error() string { return "refused: " + http.StatusText(int(r)) }
 
 // reference is how clients name a file: a name that may end in its type ("x.png [input]"), the type if it does not, and
 // a subfolder.
@@ -43,7 +43,7 @@ type reference struct {
 
 // cutAnnotation takes the type off a name's end. It goes with the one character before it.
 func cutAnnotation(name string) (rest, kind string) {
-	for _, kind := range []string{outputType, inputType, tempType} {
+	for _, kind := range []string{outputFolder, inputFolder, tempFolder} {
 		if bare, ok := strings.CutSuffix(name, "["+kind+"]"); ok {
 			return bare[:max(len(bare)-1, 0)], kind
 		}
@@ -52,34 +52,34 @@ func cutAnnotation(name string) (rest, kind string) {
 }
 
 // locate turns a reference into a name below the folder of a type. Only the last part of the filename counts. The error
-// is a refusal.
+// is a fileRefusal.
 func (r reference) locate() (kind, name string, err error) {
 	filename, kind := cutAnnotation(r.Filename)
 	if filename == "" || filename[0] == '/' || strings.Contains(filename, "..") {
-		return "", "", refusal(http.StatusBadRequest)
+		return "", "", fileRefusal(http.StatusBadRequest)
 	}
 	if kind == "" {
 		kind = r.Type
 	}
 	if !fileType(kind) {
-		return "", "", refusal(http.StatusBadRequest)
+		return "", "", fileRefusal(http.StatusBadRequest)
 	}
 	name, err = inside(r.Subfolder, path.Base(filename))
 	if err != nil {
-		return "", "", refusal(http.StatusForbidden)
+		return "", "", fileRefusal(http.StatusForbidden)
 	}
 	return kind, name, nil
 }
 
-func fileType(kind string) bool { return kind == inputType || kind == outputType || kind == tempType }
+func fileType(kind string) bool { return kind == inputFolder || kind == outputFolder || kind == tempFolder }
 
 // query reads the reference of GET /view.
 func fileQuery(c *gin.Context) (reference, error) {
 	filename, ok := c.GetQuery("filename")
 	if !ok {
-		return reference{}, refusal(http.StatusNotFound)
+		return reference{}, fileRefusal(http.StatusNotFound)
 	}
-	return reference{filename, c.Query("subfolder"), c.DefaultQuery("type", outputType)}, nil
+	return reference{filename, c.Query("subfolder"), c.DefaultQuery("type", outputFolder)}, nil
 }
 
 // listFiles lists the files of a type's folder, the newest first.
@@ -107,9 +107,9 @@ func (s *Server) listFiles(c *gin.Context) {
 	s.answerJSON(c, http.StatusOK, names)
 }
 
-// answerRefusal answers with the status of a refusal, or 500 for any other error.
-func (s *Server) answerRefusal(c *gin.Context, err error) {
-	var status refusal
+// answerFileError answers with the status of a fileRefusal, or 500 for any other error.
+func (s *Server) answerFileError(c *gin.Context, err error) {
+	var status fileRefusal
 	if errors.As(err, &status) {
 		answerEmpty(c, int(status))
 		return

@@ -33,12 +33,12 @@ func (s *Server) maskedOriginal(u upload) ([]byte, error) {
 	if len(values) == 0 {
 		return nil, errors.New("read mask: original_ref is missing")
 	}
-	ref := reference{Type: outputType}
+	ref := reference{Type: outputFolder}
 	if err := json.Unmarshal([]byte(values[0]), &ref); err != nil {
 		return nil, fmt.Errorf("read mask: original_ref: %w", err)
 	}
 	file, _, err := s.openReference(ref)
-	var refused refusal
+	var refused fileRefusal
 	if errors.As(err, &refused) {
 		return nil, nil
 	}

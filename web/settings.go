@@ -76,7 +76,7 @@ func (s *Server) changeSettings(c *gin.Context) {
 		return
 	}
 	var changes object
-	if err := readBody(c, &changes); err != nil {
+	if err := bodyJSON(c, &changes); err != nil {
 		s.answerTrouble(c, err)
 		return
 	}
@@ -90,7 +90,7 @@ func (s *Server) changeSetting(c *gin.Context) {
 		return
 	}
 	var value json.RawMessage
-	if err := readBody(c, &value); err != nil {
+	if err := bodyJSON(c, &value); err != nil {
 		s.answerTrouble(c, err)
 		return
 	}

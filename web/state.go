@@ -24,7 +24,7 @@ type fileState struct {
 // openFolders opens the folders of Dirs, and makes those that are missing.
 func (s *Server) openFolders() error {
 	s.folders = map[string]*folder{
-		inputType: {dir: s.Dirs.Input}, outputType: {dir: s.Dirs.Output}, tempType: {dir: s.Dirs.Temp},
+		inputFolder: {dir: s.Dirs.Input}, outputFolder: {dir: s.Dirs.Output}, tempFolder: {dir: s.Dirs.Temp},
 	}
 	s.users, s.editor = &folder{dir: s.Dirs.User}, &folder{dir: s.Frontend, given: true}
 	s.renders = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
@@ -41,7 +41,7 @@ func (s *Server) openFolders() error {
 }
 
 func (s *Server) allFolders() []*folder {
-	return []*folder{s.folders[inputType], s.folders[outputType], s.folders[tempType], s.users, s.editor}
+	return []*folder{s.folders[inputFolder], s.folders[outputFolder], s.folders[tempFolder], s.users, s.editor}
 }
 
 func (s *Server) closeFolders() error {

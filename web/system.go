@@ -124,7 +124,7 @@ func (s *Server) subscribeLogs(c *gin.Context) {
 		Client  string `json:"clientId"`
 		Enabled bool   `json:"enabled"`
 	}
-	if err := readBody(c, &request); err != nil {
+	if err := bodyJSON(c, &request); err != nil {
 		s.answerTrouble(c, err)
 		return
 	}

@@ -45,13 +45,13 @@ func (s *Server) uploadImage(c *gin.Context) {
 func (s *Server) upload(c *gin.Context, content func(upload) (io.Reader, error)) {
 	u, err := readUpload(c.Request)
 	if err != nil {
-		s.answerRefusal(c, err)
+		s.answerFileError(c, err)
 		return
 	}
 	defer u.close()
 	name, err := s.store(u, content)
 	if err != nil {
-		s.answerRefusal(c, err)
+		s.answerFileError(c, err)
 		return
 	}
 	s.answerJSON(c, http.StatusOK, struct {
@@ -64,11 +64,11 @@ func (s *Server) upload(c *gin.Context, content func(upload) (io.Reader, error))
 // readUpload reads the form. The caller closes the upload.
 func readUpload(r *http.Request) (upload, error) {
 	if err := r.ParseMultipartForm(uploadMemory); err != nil {
-		return upload{}, refusal(http.StatusBadRequest)
+		return upload{}, fileRefusal(http.StatusBadRequest)
 	}
 	u := upload{form: r.MultipartForm}
 	u.subfolder = u.value("subfolder")
-	u.kind = cmp.Or(u.value("type"), inputType)
+	u.kind = cmp.Or(u.value("type"), inputFolder)
 	u.overwrite = u.value("overwrite") == "true" || u.value("overwrite") == "1"
 	err := u.open()
 	if err != nil {
@@ -91,12 +91,12 @@ func (u *upload) open() error {
 		if _, ok := u.form.Value["image"]; ok {
 			return errors.New("read upload: the image is no file")
 		}
-		return refusal(http.StatusBadRequest)
+		return fileRefusal(http.StatusBadRequest)
 	}
 	// The standard library's name has lost its folders, and with them whether it tried to leave one.
 	_, params, err := mime.ParseMediaType(headers[0].Header.Get("Content-Disposition"))
 	if err != nil || params["filename"] == "" {
-		return refusal(http.StatusBadRequest)
+		return fileRefusal(http.StatusBadRequest)
 	}
 	u.name = params["filename"]
 	if !fileType(u.kind) {
@@ -121,7 +121,7 @@ func (s *Server) store(u upload, content func(upload) (io.Reader, error)) (strin
 		return "", err
 	}
 	if _, err := inside(u.subfolder, u.name); err != nil || strings.HasSuffix(u.name, "/") {
-		return "", refusal(http.StatusBadRequest)
+		return "", fileRefusal(http.StatusBadRequest)
 	}
 	s.uploads.Lock()
 	defer s.uploads.Unlock()
@@ -135,22 +135,22 @@ func (s *Server) store(u upload, content func(upload) (io.Reader, error)) (strin
 	}
 	target, err := inside(u.subfolder, name)
 	if err != nil {
-		return "", refusal(http.StatusBadRequest)
+		return "", fileRefusal(http.StatusBadRequest)
 	}
 	if err := replaceFile(root, target, data); err != nil {
-		return "", refusalOf(err)
+		return "", writeRefusal(err)
 	}
 	return name, nil
 }
 
-// refusalOf is the answer to a file that the system does not take: the client's fault, since the name is its own, unless
+// writeRefusal is the answer to a file that the system does not take: the client's fault, since the name is its own, unless
 // it is the machine's.
-func refusalOf(err error) error {
+func writeRefusal(err error) error {
 	machine := []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.EACCES}
 	if slices.ContainsFunc(machine, func(m error) bool { return errors.Is(err, m) }) {
 		return err
 	}
-	return refusal(http.StatusBadRequest)
+	return fileRefusal(http.StatusBadRequest)
 }
 
 // freeName finds the name to store under: the own one, or "stem (1).ext" and so on. Same says that the file of that name
@@ -167,7 +167,7 @@ func (u upload) freeName(root *os.Root) (name string, same bool, err error) {
 		}
 		target, err := inside(u.subfolder, name)
 		if err != nil {
-			return "", false, refusal(http.StatusBadRequest)
+			return "", false, fileRefusal(http.StatusBadRequest)
 		}
 		if !exists(root, target) {
 			return name, false, nil
@@ -176,7 +176,7 @@ func (u upload) freeName(root *os.Root) (name string, same bool, err error) {
 			return name, true, nil
 		}
 	}
-	return "", false, refusal(http.StatusBadRequest)
+	return "", false, fileRefusal(http.StatusBadRequest)
 }
 
 // equals compares the upload with a stored file.

@@ -77,7 +77,7 @@ func (s *Server) storeUserFile(c *gin.Context) {
 
 // answerUnwritten answers for a file that the system did not take.
 func (s *Server) answerUnwritten(c *gin.Context, err error) {
-	if refused := refusal(0); !errors.As(refusalOf(err), &refused) {
+	if refused := fileRefusal(0); !errors.As(writeRefusal(err), &refused) {
 		s.answerTrouble(c, fmt.Errorf("write user file: %w", err))
 		return
 	}

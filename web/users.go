@@ -88,7 +88,7 @@ func (s *Server) addUser(c *gin.Context) {
 	var request struct {
 		Username string `json:"username"`
 	}
-	if err := readBody(c, &request); err != nil {
+	if err := bodyJSON(c, &request); err != nil {
 		s.answerTrouble(c, err)
 		return
 	}
@@ -190,8 +190,8 @@ func (s *Server) userRoot(id string, create bool) (*os.Root, error) {
 	return root.OpenRoot(id)
 }
 
-// readBody reads a request's body, whatever its content type says.
-func readBody(c *gin.Context, v any) error {
+// bodyJSON reads a request's body, whatever its content type says.
+func bodyJSON(c *gin.Context, v any) error {
 	data, err := io.ReadAll(c.Request.Body)
 	if err != nil {
 		return fmt.Errorf("read body: %w", err)

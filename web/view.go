@@ -29,7 +29,7 @@ const (
 func (s *Server) view(c *gin.Context) {
 	file, info, err := s.openQuery(c)
 	if err != nil {
-		s.answerRefusal(c, err)
+		s.answerFileError(c, err)
 		return
 	}
 	defer file.Close()
@@ -66,7 +66,7 @@ func (s *Server) openReference(ref reference) (*os.File, os.FileInfo, error) {
 	}
 	file, info, err := openFile(root, name)
 	if err != nil {
-		return nil, nil, refusal(http.StatusNotFound)
+		return nil, nil, fileRefusal(http.StatusNotFound)
 	}
 	return file, info, nil
 }
