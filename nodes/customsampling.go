@@ -44,11 +44,11 @@ func samplingKinds() []engine.Kind {
 
 // addCustomSampling declares the nodes that run a sampler over a list of
 // levels, and those that make its noise.
-func addCustomSampling(c *engine.Catalog) {
+func (r *Runtime) addCustomSampling(c *engine.Catalog) {
 	const category = "sampling/custom_sampling"
-	engine.Add(c, "SamplerCustom", category, samplerCustom{AddNoise: true, CFG: 8}, sampleCustom).Device().Module(customModule).
+	engine.Add(c, "SamplerCustom", category, samplerCustom{AddNoise: true, CFG: 8}, r.sampleCustom).Device().Module(customModule).
 		Doc("Samples with a sampler and noise levels of your own.")
-	engine.Add(c, "SamplerCustomAdvanced", category, samplerCustomAdvanced{}, sampleCustomAdvanced).Device().Module(customModule).
+	engine.Add(c, "SamplerCustomAdvanced", category, samplerCustomAdvanced{}, r.sampleCustomAdvanced).Device().Module(customModule).
 		Doc("Samples with noise, guidance, a sampler and noise levels of your own.")
 	engine.Add(c, "RandomNoise", category+"/noise", randomNoise{}, newRandomNoise).Module(customModule).
 		Doc("Noise that depends on the seed only.")
@@ -76,8 +76,8 @@ type samplerCustom struct {
 	Latent   diffusion.Latent       `in:"latent_image"`
 }
 
-func sampleCustom(ctx context.Context, in samplerCustom) (sampledOut, error) {
-	out, err := runJob(ctx, diffusion.Job{
+func (r *Runtime) sampleCustom(ctx context.Context, in samplerCustom) (sampledOut, error) {
+	out, err := r.runJob(ctx, diffusion.Job{
 		Guider:  diffusion.CFGGuider(in.Model, in.Positive, in.Negative, in.CFG),
 		Sampler: in.Sampler, Sigmas: in.Sigmas, Latent: in.Latent,
 		Noise: diffusion.Noise{Seed: in.Seed, Off: !in.AddNoise},
@@ -93,8 +93,8 @@ type samplerCustomAdvanced struct {
 	Latent  diffusion.Latent  `in:"latent_image"`
 }
 
-func sampleCustomAdvanced(ctx context.Context, in samplerCustomAdvanced) (sampledOut, error) {
-	out, err := runJob(ctx, diffusion.Job{Guider: in.Guider, Sampler: in.Sampler, Sigmas: in.Sigmas, Noise: in.Noise, Latent: in.Latent})
+func (r *Runtime) sampleCustomAdvanced(ctx context.Context, in samplerCustomAdvanced) (sampledOut, error) {
+	out, err := r.runJob(ctx, diffusion.Job{Guider: in.Guider, Sampler: in.Sampler, Sigmas: in.Sigmas, Noise: in.Noise, Latent: in.Latent})
 	return sampledOut{out.Latent, out.Denoised}, err
 }
 

@@ -46,7 +46,7 @@ func TestLoadUNet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := sample(t.Context(), kSampler{
+		out, err := r.sample(t.Context(), kSampler{
 			Model: m, Seed: 1, Steps: 2, CFG: 1, Sampler: "euler", Scheduler: "normal", Positive: cond, Negative: cond,
 			Latent: diffusion.Latent{Samples: tensor.New(1, 4, 8, 8)}, Denoise: 1,
 		})

@@ -9,10 +9,10 @@ import (
 	"github.com/comfyrun/comfyrun/engine/sampling"
 )
 
-func addSampling(c *engine.Catalog) {
-	engine.Add(c, "KSampler", "sampling", kSampler{Steps: 20, CFG: 8, Denoise: 1}, sample).Device().
+func (r *Runtime) addSampling(c *engine.Catalog) {
+	engine.Add(c, "KSampler", "sampling", kSampler{Steps: 20, CFG: 8, Denoise: 1}, r.sample).Device().
 		Title("KSampler").Doc("Turns noise into a latent picture that follows the prompts.")
-	engine.Add(c, "KSamplerAdvanced", "sampling", kSamplerAdvanced{AddNoise: "enable", Steps: 20, CFG: 8, End: 10000, Leftover: "disable"}, sampleAdvanced).Device().
+	engine.Add(c, "KSamplerAdvanced", "sampling", kSamplerAdvanced{AddNoise: "enable", Steps: 20, CFG: 8, End: 10000, Leftover: "disable"}, r.sampleAdvanced).Device().
 		Title("KSampler (Advanced)").Doc("KSampler for a part of the steps, with or without noise at its ends.")
 }
 
@@ -29,8 +29,8 @@ type kSampler struct {
 	Denoise   float64                `in:"denoise" range:"0,1,0.01"`
 }
 
-func sample(ctx context.Context, in kSampler) (diffusion.Latent, error) {
-	return runPlan(ctx, diffusion.CFGGuider(in.Model, in.Positive, in.Negative, in.CFG), sampling.Plan{
+func (r *Runtime) sample(ctx context.Context, in kSampler) (diffusion.Latent, error) {
+	return r.runPlan(ctx, diffusion.CFGGuider(in.Model, in.Positive, in.Negative, in.CFG), sampling.Plan{
 		Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: in.Denoise, EndStep: -1,
 	}, diffusion.Job{Latent: in.Latent, Noise: diffusion.Noise{Seed: in.Seed}})
 }
@@ -51,8 +51,8 @@ type kSamplerAdvanced struct {
 	Leftover  leftoverSwitch         `in:"return_with_leftover_noise" ui:"nodefault"`
 }
 
-func sampleAdvanced(ctx context.Context, in kSamplerAdvanced) (diffusion.Latent, error) {
-	return runPlan(ctx, diffusion.CFGGuider(in.Model, in.Positive, in.Negative, in.CFG), sampling.Plan{
+func (r *Runtime) sampleAdvanced(ctx context.Context, in kSamplerAdvanced) (diffusion.Latent, error) {
+	return r.runPlan(ctx, diffusion.CFGGuider(in.Model, in.Positive, in.Negative, in.CFG), sampling.Plan{
 		Sampler: string(in.Sampler), Scheduler: string(in.Scheduler), Steps: in.Steps, Denoise: 1,
 		StartStep: in.Start, EndStep: in.End, ForceFullDenoise: in.Leftover == "disable",
 	}, diffusion.Job{Latent: in.Latent, Noise: diffusion.Noise{Seed: in.Seed, Off: in.AddNoise == "disable"}})
@@ -62,7 +62,7 @@ func sampleAdvanced(ctx context.Context, in kSamplerAdvanced) (diffusion.Latent,
 var errNoModel = errors.New("the MODEL input is empty")
 
 // runPlan samples over the levels of a plan.
-func runPlan(ctx context.Context, g diffusion.Guider, p sampling.Plan, j diffusion.Job) (diffusion.Latent, error) {
+func (r *Runtime) runPlan(ctx context.Context, g diffusion.Guider, p sampling.Plan, j diffusion.Job) (diffusion.Latent, error) {
 	if g.Model() == nil {
 		return diffusion.Latent{}, errNoModel
 	}
@@ -71,15 +71,18 @@ func runPlan(ctx context.Context, g diffusion.Guider, p sampling.Plan, j diffusi
 		return diffusion.Latent{}, err
 	}
 	j.Guider, j.Sampler, j.Sigmas = g, diffusion.Sampler{Name: p.Sampler}, sigmas
-	out, err := runJob(ctx, j)
+	out, err := r.runJob(ctx, j)
 	return out.Latent, err
 }
 
-// runJob samples and reports each step as progress of the node.
-func runJob(ctx context.Context, j diffusion.Job) (diffusion.Sampled, error) {
-	if j.Guider.Model() == nil {
+// runJob samples and reports each step as progress of the node, with a preview.
+func (r *Runtime) runJob(ctx context.Context, j diffusion.Job) (diffusion.Sampled, error) {
+	m := j.Guider.Model()
+	if m == nil {
 		return diffusion.Sampled{}, errNoModel
 	}
-	j.OnStep = func(s sampling.Step) { engine.Progress(ctx, s.Index+1, s.Total) }
+	j.OnStep = func(s sampling.Step) {
+		engine.Preview(ctx, s.Index+1, s.Total, r.previewOf(ctx, m.Glimpse(s.Denoised)))
+	}
 	return diffusion.Sample(ctx, j)
 }

@@ -77,8 +77,8 @@ func TestEveryChoiceOfModelSampling(t *testing.T) {
 // TestEmptyModel wants an error, not a crash, of every node that needs a model.
 func TestEmptyModel(t *testing.T) {
 	latent := diffusion.Latent{Samples: tensor.New(1, 4, 2, 2)}
-	_, custom := sampleCustom(t.Context(), samplerCustom{Latent: latent})
-	_, advanced := sampleCustomAdvanced(t.Context(), samplerCustomAdvanced{Latent: latent})
+	_, custom := new(Runtime).sampleCustom(t.Context(), samplerCustom{Latent: latent})
+	_, advanced := new(Runtime).sampleCustomAdvanced(t.Context(), samplerCustomAdvanced{Latent: latent})
 	_, noised := noiseLatent(t.Context(), addNoiseTo{Latent: latent})
 	_, basic := basicSigmas(t.Context(), basicScheduler{Scheduler: "normal", Steps: 3, Denoise: 1})
 	_, turbo := turboSigmas(t.Context(), turboScheduler{Steps: 1, Denoise: 1})

@@ -199,6 +199,14 @@ func TestTinyVAE(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare(t, "decoded", got.Tensor, want, 1e-5)
+	// A glimpse is scaled already.
+	scaled := latentFormat{scale: 1.5305, mean: []float32{0.0609, 0.0609, 0.0609, 0.0609}, deviation: []float32{1, 1, 1, 1}}.in(z)
+	glimpse := Glimpse{runtime: vae.runtime, space: latentSpace{tiny: "taesd3"}, latent: scaled}
+	got, err = glimpse.Decode(t.Context(), vae.File())
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "glimpse", got.Tensor, want, 1e-5)
 
 	x := each(noise(r, 0.5, 1, 3, 16, 24), func(v float64) float64 { return v + 0.5 })
 	n = naive{t, encoder}

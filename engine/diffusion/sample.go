@@ -43,7 +43,7 @@ type Job struct {
 	Noise  Noise
 	Latent Latent
 	// OnStep is called after each step; Denoised is in the model's scaled latent
-	// space. Nil is fine.
+	// space, see Model.Glimpse, and stays as it is. Nil is fine.
 	OnStep func(sampling.Step)
 }
 
@@ -115,6 +115,7 @@ func (r *run) sample(ctx context.Context) (*tensor.Tensor, error) {
 
 func (r *run) step(s sampling.Step) {
 	r.last = s.Denoised.Clone()
+	s.Denoised = r.last
 	if r.OnStep != nil {
 		r.OnStep(s)
 	}
