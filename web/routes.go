@@ -63,6 +63,7 @@ func (s *Server) route() {
 	s.router.Use(s.middleware()...)
 	s.router.NoRoute(s.missing)
 	s.router.NoMethod(s.wrongMethod)
+	s.promptRoutes()
 	s.fileRoutes()
 	s.modelRoutes()
 	s.systemRoutes()
