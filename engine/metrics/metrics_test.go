@@ -1,0 +1,135 @@
+package metrics
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/queue"
+)
+
+func busy() *Metrics {
+	m := New(Options{
+		Version: "v1",
+		Queue: func() queue.Stats {
+			return queue.Stats{Queued: 3, Running: 1, Lost: 1, OldestQueued: 90 * time.Second, MaxQueued: 100, Accepted: 7}
+		},
+		Cache:   func() (int, int64) { return 4, 4096 },
+		Sockets: func() int { return 2 },
+		Ready:   func() bool { return true },
+		Classes: func(c string) bool { return c == "KSampler" },
+	})
+	m.PromptStarted(2 * time.Second)
+	m.PromptEnded("success", 3*time.Second)
+	m.PromptStarted(-time.Second)
+	m.PromptEnded("strange", time.Second)
+	m.PromptStarted(0)
+	for _, class := range []string{"KSampler", "Unheard", "Of"} {
+		m.Event(engine.Event{Kind: engine.EventNodeDone, Class: class, Duration: time.Second})
+	}
+	m.Event(engine.Event{Kind: engine.EventNodeDone, Class: "KSampler", Cached: true})
+	m.Event(engine.Event{Kind: engine.EventProgress})
+	m.Request("/view", "GET", 200, time.Millisecond)
+	m.Request("", "BREW", 404, time.Millisecond)
+	m.Request("/ws", "GET", 101, -1)
+	m.AuthFailure("unknown")
+	m.Refused()
+	m.Webhook("delivered")
+	m.RemoteInput("fetched")
+	return m
+}
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestValues(t *testing.T) {
+	text := scrape(t, busy())
+	for _, line := range []string{
+		`comfyrun_queue_depth 5`, `comfyrun_queue_oldest_seconds 90`, `comfyrun_queue_prompts{state="lost"} 1`,
+		`comfyrun_queue_submissions_total{outcome="accepted"} 7`, `comfyrun_queue_limit 100`,
+		`comfyrun_prompts_total{status="success"} 1`, `comfyrun_prompts_total{status="error"} 1`, `comfyrun_prompts_total{status="interrupted"} 0`,
+		`comfyrun_prompts_running 1`, `comfyrun_prompt_duration_seconds_sum{status="success"} 3`, `comfyrun_prompt_wait_seconds_sum 2`,
+		`comfyrun_node_duration_seconds_count{class_type="KSampler"} 1`, `comfyrun_node_duration_seconds_count{class_type="other"} 2`,
+		`comfyrun_nodes_total{result="cached"} 1`, `comfyrun_http_requests_total{code="200",method="GET",route="/view"} 1`,
+		`comfyrun_http_requests_total{code="404",method="other",route="other"} 1`, `comfyrun_websocket_clients 2`,
+		`comfyrun_cache_bytes 4096`, `comfyrun_ready 1`, `comfyrun_webhook_deliveries_total{outcome="delivered"} 1`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if strings.Contains(text, "request_duration_seconds_count{method=\"GET\",route=\"/ws\"}") {
+		t.Error("the time of a websocket is measured")
+	}
+}
+
+func TestLint(t *testing.T) {
+	problems, err := testutil.GatherAndLint(busy().Registry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// docs/metrics.md lists each metric of ours with its type and labels, and no other.
+func TestDocumented(t *testing.T) {
+	families, err := busy().Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "comfyrun_") {
+			continue
+		}
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
+		}
+		want = append(want, fmt.Sprintf("| `%s` | %s | %s |", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", ")))
+	}
+	doc, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := regexp.MustCompile("(?m)^\\| `comfyrun_[a-z_]+` \\| [a-z]+ \\| [^|]*\\|").FindAllString(string(doc), -1)
+	for _, row := range want {
+		if !slices.Contains(got, row) {
+			t.Errorf("docs/metrics.md has no row %s", row)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("docs/metrics.md has %d rows, wanted are %d", len(got), len(want))
+	}
+}
+
+// Nobody has to ask whether figures are wanted.
+func TestNil(t *testing.T) {
+	var m *Metrics
+	m.PromptStarted(0)
+	m.PromptEnded("success", 0)
+	m.Event(engine.Event{Kind: engine.EventNodeDone})
+	m.Request("", "GET", 200, 0)
+	m.AuthFailure("")
+	m.Refused()
+	m.Webhook("")
+	m.RemoteInput("")
+	m.CountSockets(nil)
+}
