@@ -230,7 +230,8 @@ func form(parts []Part) (data []byte, contentType string, err error) {
 			return nil, "", err
 		}
 	}
-	return b.Bytes(), w.FormDataContentType(), w.Close()
+	err = w.Close()
+	return b.Bytes(), w.FormDataContentType(), err
 }
 
 // freeHeaders may differ.
