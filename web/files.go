@@ -71,7 +71,9 @@ func (r reference) locate() (kind, name string, err error) {
 	return kind, name, nil
 }
 
-func fileType(kind string) bool { return kind == inputFolder || kind == outputFolder || kind == tempFolder }
+func fileType(kind string) bool {
+	return kind == inputFolder || kind == outputFolder || kind == tempFolder
+}
 
 // query reads the reference of GET /view.
 func fileQuery(c *gin.Context) (reference, error) {

@@ -96,9 +96,11 @@ func unescapeParams(c *gin.Context) {
 	}
 }
 
-// plainPaths lets a path match however it is escaped: "/%70rompt" is "/prompt". Only an escaped slash stays one.
+// plainPaths lets a path match however it is escaped: "/%70rompt" is "/prompt". Only an escaped slash stays one. In
+// queries a semicolon is a character like any other ("preview=webp;90"), which Go's parser would refuse.
 func plainPaths(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.RawQuery = strings.ReplaceAll(r.URL.RawQuery, ";", "%3B")
 		if r.URL.RawPath != "" {
 			parts := strings.Split(r.URL.RawPath, "/")
 			for i, part := range parts {
