@@ -1,0 +1,53 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/queue"
+)
+
+// Observer is told what a worker does: metrics and traces are made of it. Its
+// methods are called one at a time and must not block.
+type Observer interface {
+	// Taken begins a prompt. Everything about the prompt happens in the context
+	// that it returns, ctx or one made of it, so that it may carry a span.
+	Taken(ctx context.Context, t Taken) context.Context
+	// NodeDone tells of a node that finished, or whose results were there.
+	NodeDone(ctx context.Context, n NodeDone)
+	// Finished ends a prompt, when its result is recorded.
+	Finished(ctx context.Context, f Finished)
+}
+
+// Taken is a prompt that is about to run.
+type Taken struct {
+	Prompt  queue.Prompt
+	Attempt int           // 1 for the first
+	Wait    time.Duration // from its submission until now
+}
+
+// NodeDone is a node of a prompt that finished.
+type NodeDone struct {
+	engine.Meta
+	Prompt   string // id
+	Class    string
+	Cached   bool // its results were there already
+	Ended    time.Time
+	Duration time.Duration
+}
+
+// Finished is a prompt that ended. State is queue.Done, queue.Failed or
+// queue.Cancelled, or queue.Queued for one that was given back, or queue.Lost
+// for one that another worker has.
+type Finished struct {
+	Prompt  queue.Prompt
+	Attempt int
+	State   queue.State
+	Err     error // of one that did not end well
+	Wait    time.Duration
+	Took    time.Duration
+
+	UI    []engine.NodeUI     // what its nodes show
+	Nodes []engine.NodeReport // that finished
+}

@@ -1,0 +1,78 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/comfyrun/comfyrun/engine"
+)
+
+// Result is what the history holds of a prompt, as ComfyUI shows it but for the
+// prompt itself, and a member of our own.
+type Result struct {
+	Outputs engine.Members `json:"outputs"` // by node: what it shows
+	Status  ResultStatus   `json:"status"`
+	Meta    engine.Members `json:"meta"` // by node: whose results these are
+	Run     Run            `json:"comfyrun"`
+}
+
+// ResultStatus is how a prompt ended.
+type ResultStatus struct {
+	Status    string            `json:"status_str"` // "success" or "error"
+	Completed bool              `json:"completed"`
+	Messages  []json.RawMessage `json:"messages"` // [type, data]
+}
+
+// Run tells more about an execution than ComfyUI does.
+type Run struct {
+	Worker     string         `json:"worker,omitempty"`
+	Attempts   int            `json:"attempts"`
+	Queued     float64        `json:"queued_seconds"`
+	Seconds    float64        `json:"seconds"`
+	Error      string         `json:"error,omitempty"`
+	NodeErrors engine.Members `json:"node_errors,omitempty"` // of a workflow that cannot run any more
+	Nodes      []NodeTime     `json:"nodes"`                 // that finished, in order
+}
+
+// NodeTime is how long a node took.
+type NodeTime struct {
+	Node    string  `json:"node"`
+	Class   string  `json:"class"`
+	Seconds float64 `json:"seconds"`
+	Cached  bool    `json:"cached,omitempty"`
+}
+
+type meta struct {
+	Node    string  `json:"node_id"`
+	Display string  `json:"display_node"`
+	Parent  *string `json:"parent_node"`
+	Real    string  `json:"real_node_id"`
+}
+
+// result is what to record.
+func (x *execution) result() json.RawMessage {
+	f := &x.finished
+	r := Result{Status: ResultStatus{Status: "success", Completed: true, Messages: x.history},
+		Run: Run{Attempts: f.Attempt, Queued: f.Wait.Seconds(), Seconds: f.Took.Seconds(), Nodes: []NodeTime{}}}
+	if info, err := x.w.Queue.Find(x.observed, x.prompt); err == nil {
+		r.Run.Worker = info.Worker
+	}
+	if f.Err != nil {
+		r.Status.Status, r.Status.Completed, r.Run.Error = "error", false, f.Err.Error()
+	}
+	if x.invalid != nil && errors.Is(f.Err, x.invalid) {
+		r.Run.NodeErrors = nodeErrors(x.invalid)
+	}
+	for _, n := range f.Nodes {
+		r.Run.Nodes = append(r.Run.Nodes, NodeTime{n.Node, n.Class, n.Duration.Seconds(), n.Cached})
+	}
+	for _, ui := range f.UI {
+		r.Outputs = append(r.Outputs, engine.Member{Key: ui.Node, Value: shown(ui.UI)})
+		m := meta{ui.Meta.Node, ui.Meta.Display, nil, ui.Meta.Real}
+		if ui.Meta.Parent != "" {
+			m.Parent = &ui.Meta.Parent
+		}
+		r.Meta = append(r.Meta, engine.Member{Key: ui.Node, Value: m})
+	}
+	return encode(r)
+}
