@@ -1,0 +1,173 @@
+package ui
+
+import (
+	"github.com/comfyrun/comfyrun/workflows"
+)
+
+// conversion is the state of one conversion.
+type conversion struct {
+	workflow    *Workflow
+	definitions Definitions
+	options     Options
+	root        *instance
+	warnings    []Warning
+	warned      map[Warning]bool
+	count       int // records made
+	followed    int // links
+	bytes       int // of values in the graph
+}
+
+// Convert makes the graph that the drawing stands for, nodes in the order of the file, those of a subgraph in the place
+// of its instance. What is wrong is an *[Error].
+func (w *Workflow) Convert(d Definitions, o Options) (*workflows.Graph, []Warning, error) {
+	if d == nil {
+		d = ObjectInfo(nil)
+	}
+	c := &conversion{workflow: w, definitions: d, options: o, warned: map[Warning]bool{}}
+	var err error
+	if c.root, err = c.expand(w.root, nil, 0); err != nil {
+		return nil, c.warnings, err
+	}
+	g := &workflows.Graph{}
+	if err := c.emitAll(g, c.root); err != nil {
+		return nil, c.warnings, err
+	}
+	return g, c.warnings, nil
+}
+
+func (c *conversion) warn(r *record, input, text string) {
+	w := Warning{Node: r.id, Class: r.n.class, Input: input, Text: text}
+	if !c.warned[w] {
+		c.warned[w] = true
+		c.warnings = append(c.warnings, w)
+	}
+}
+
+func (c *conversion) emitAll(g *workflows.Graph, in *instance) error {
+	for _, r := range in.records {
+		if r.n.mode == modeMute || r.n.mode == modeBypass {
+			continue
+		}
+		if r.inner != nil {
+			if err := c.emitAll(g, r.inner); err != nil {
+				return err
+			}
+			continue
+		}
+		if r.virtual() {
+			continue
+		}
+		n, err := c.emit(r)
+		if err != nil {
+			return err
+		}
+		if err := g.Add(n); err != nil {
+			return refuse(r, "", "another node has this id too")
+		}
+	}
+	return nil
+}
+
+// emit makes the node of a record: first its values, then its links, which hide values.
+func (c *conversion) emit(r *record) (*workflows.Node, error) {
+	n := &workflows.Node{ID: r.id, Class: r.n.class, Title: r.title(), Inputs: workflows.Object{}}
+	if r.class != nil {
+		n.Class = r.class.Name
+	}
+	c.pushPrimitives(r)
+	for _, w := range r.widgets {
+		if w.has && !w.page {
+			n.Inputs.Set(w.name, c.literal(r, w))
+		}
+	}
+	for i, s := range r.slots {
+		from, err := c.source(r, i)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case from.literal != nil:
+			n.Inputs.Set(s.name, c.promoted(r, s, from.literal))
+		case from.record != nil && from.record.runs():
+			n.Inputs.Set(s.name, workflows.LinkValue(workflows.Link{Node: from.record.id, Slot: from.slot}))
+		}
+	}
+	for _, m := range n.Inputs {
+		if c.bytes += len(m.Value.Raw()); c.bytes > MaxOutput {
+			return nil, refuse(r, m.Key, "the graph would have more than %d MiB of values", MaxOutput>>20)
+		}
+	}
+	return n, nil
+}
+
+func (r *record) title() string {
+	switch {
+	case r.n.title != "":
+		return r.n.title
+	case r.class == nil:
+		return ""
+	case r.class.Title != "":
+		return r.class.Title
+	}
+	return r.class.Name
+}
+
+// pushPrimitives gives widgets the value of the PrimitiveNode that they are linked to. That works in the same graph
+// without anything between, even where the PrimitiveNode is muted.
+func (c *conversion) pushPrimitives(r *record) {
+	for _, s := range r.slots {
+		l, ok := r.in.g.links[s.link]
+		from := r.in.byID[l.origin]
+		if !ok || s.widget == nil || from == nil || from.n.class != "PrimitiveNode" || !from.virtual() {
+			continue
+		}
+		if values, _ := from.n.values.List(); len(values) > 0 {
+			s.widget.value, s.widget.has = values[0], true
+		}
+	}
+}
+
+// literal is the value of a widget as the API format has it.
+func (c *conversion) literal(r *record, w *widget) workflows.Value {
+	v := w.value
+	if s, ok := v.Str(); ok && w.name == "filename_prefix" {
+		v = workflows.StringValue(c.replaceText(r, s))
+	}
+	if in := w.input; in != nil && in.Widget == "STRING" {
+		if in.Multiline {
+			v = asText(v)
+		}
+		if s, ok := v.Str(); ok && in.Dynamic && c.options.Random != nil {
+			v = workflows.StringValue(ExpandPrompt(s, c.options.Random))
+		}
+	}
+	if s, ok := v.Str(); ok && w.name == "sampler_name" && (r.n.class == "KSampler" || r.n.class == "KSamplerAdvanced") {
+		v = workflows.StringValue(trimSample(s))
+	}
+	return wrapped(v)
+}
+
+func asText(v workflows.Value) workflows.Value {
+	if v.Kind() == workflows.KindString {
+		return v
+	}
+	return workflows.StringValue(javaText(v))
+}
+
+// promoted is the value that a widget inside of a subgraph gets from the instance. The editor expands no {a|b} in it;
+// people who ask for expansion mean it there too.
+func (c *conversion) promoted(r *record, s slot, w *widget) workflows.Value {
+	inside := s.widget
+	if inside == nil || inside.input == nil || c.options.LikePage && inside.input.Dynamic {
+		return wrapped(w.value)
+	}
+	return c.literal(r, &widget{name: inside.name, input: inside.input, value: w.value})
+}
+
+// wrapped puts a list where it cannot be taken for a link.
+func wrapped(v workflows.Value) workflows.Value {
+	if v.Kind() != workflows.KindList {
+		return v
+	}
+	return workflows.ObjectValue(workflows.Object{{Key: "__value__", Value: v}})
+}
