@@ -16,6 +16,7 @@ import (
 type Info struct {
 	ID       string
 	ClientID string
+	Owner    string
 	State    State
 	Number   float64
 	Assigned bool // the queue counted the number
@@ -62,7 +63,7 @@ func (x *index) info(it *item) Info {
 		return i
 	}
 	s := it.sub
-	i := Info{ID: s.ID, ClientID: s.Client, State: x.state(it), Number: s.Number, Assigned: s.Assigned, Created: instant(s.Created),
+	i := Info{ID: s.ID, ClientID: s.Client, Owner: s.Owner, State: x.state(it), Number: s.Number, Assigned: s.Assigned, Created: instant(s.Created),
 		token: it.token, revision: it.arrival}
 	if it.claim.Run == s.Run {
 		i.Worker, i.Attempts, i.Started = it.claim.Worker, it.claim.Attempts, instant(it.claim.Started)
@@ -71,7 +72,7 @@ func (x *index) info(it *item) Info {
 }
 
 func (e *ending) info(seq uint64) Info {
-	return Info{ID: e.ID, ClientID: e.Client, State: e.State, Number: e.Number, Assigned: e.Assigned, Created: instant(e.Created),
+	return Info{ID: e.ID, ClientID: e.Client, Owner: e.Owner, State: e.State, Number: e.Number, Assigned: e.Assigned, Created: instant(e.Created),
 		Worker: e.Worker, Attempts: e.Attempts, Started: instant(e.Started), Finished: instant(e.Finished), Error: e.Error, revision: seq}
 }
 
@@ -167,7 +168,7 @@ func (q *Queue) each(ctx context.Context, n int, f func(context.Context, int) er
 
 // readEntry adds the body to an info; false: the message is gone.
 func (q *Queue) readEntry(ctx context.Context, s jetstream.Stream, i Info) (Entry, bool, error) {
-	e := Entry{Info: i, Prompt: Prompt{ID: i.ID, ClientID: i.ClientID, Number: &i.Number}}
+	e := Entry{Info: i, Prompt: Prompt{ID: i.ID, ClientID: i.ClientID, Owner: i.Owner, Number: &i.Number}}
 	m, err := q.read(ctx, s, i.revision)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return e, false, nil
@@ -183,7 +184,7 @@ func (e *Entry) fill(data []byte) error {
 	if err != nil {
 		return fmt.Errorf("prompt %s: %w", e.ID, err)
 	}
-	e.Prompt = b.prompt(submission{ID: e.ID, Client: e.ClientID, Number: e.Number})
+	e.Prompt = b.prompt(submission{ID: e.ID, Client: e.ClientID, Owner: e.Owner, Number: e.Number})
 	e.Result = b.Result
 	return nil
 }

@@ -84,11 +84,11 @@ func both(t *testing.T, f func(t *testing.T, o queue.Options)) {
 func TestThrough(t *testing.T) {
 	both(t, func(t *testing.T, o queue.Options) {
 		q := open(t, o)
-		r := submit(t, q, queue.Prompt{ClientID: "c", Extra: json.RawMessage(`{"a":1}`), Targets: []string{"9"}, Secret: json.RawMessage(`"key"`)})
+		r := submit(t, q, queue.Prompt{ClientID: "c", Owner: "o", Trace: "00-t", Extra: json.RawMessage(`{"a":1}`), Targets: []string{"9"}, Secret: json.RawMessage(`"key"`)})
 		wantState(t, q, r.ID, queue.Queued)
 		l := take(t, q)
 		wantState(t, q, r.ID, queue.Running)
-		want := queue.Prompt{ID: r.ID, ClientID: "c", Number: number(0), Graph: json.RawMessage(escaped(graph)), Extra: json.RawMessage(`{"a":1}`),
+		want := queue.Prompt{ID: r.ID, ClientID: "c", Owner: "o", Trace: "00-t", Number: number(0), Graph: json.RawMessage(escaped(graph)), Extra: json.RawMessage(`{"a":1}`),
 			Targets: []string{"9"}, Secret: json.RawMessage(`"key"`)}
 		if d := cmp.Diff(want, l.Prompt); d != "" {
 			t.Error(d)
@@ -104,7 +104,7 @@ func TestThrough(t *testing.T) {
 		if err != nil || !ok {
 			t.Fatal(ok, err)
 		}
-		want.Secret = nil
+		want.Secret, want.Trace = nil, ""
 		if d := cmp.Diff(want, e.Prompt); d != "" {
 			t.Error(d)
 		}

@@ -16,6 +16,8 @@ import (
 type Prompt struct {
 	ID       string // "": the queue makes a UUID
 	ClientID string // whose events they are; "": nobody's in particular
+	Owner    string // who submitted it, as Info tells it; "": not known
+	Trace    string // what its execution is a part of, in W3C words: traceparent, blank, tracestate; for the worker only
 	// Number orders prompts, lower ones first; nil: counted by the queue, and
 	// negated for a prompt in Front.
 	Number *float64
@@ -93,6 +95,8 @@ type submission struct {
 	ID       string  `json:"id"`
 	Run      string  `json:"run"`
 	Client   string  `json:"client,omitempty"`
+	Owner    string  `json:"owner,omitempty"`
+	Trace    string  `json:"trace,omitempty"`
 	Key      string  `json:"key,omitempty"`
 	Number   float64 `json:"number"`
 	Assigned bool    `json:"assigned,omitempty"`
@@ -139,7 +143,7 @@ type body struct {
 }
 
 func (b body) prompt(s submission) Prompt {
-	return Prompt{ID: s.ID, ClientID: s.Client, Number: &s.Number, Graph: b.Graph, Extra: b.Extra, Targets: b.Targets,
+	return Prompt{ID: s.ID, ClientID: s.Client, Owner: s.Owner, Trace: s.Trace, Number: &s.Number, Graph: b.Graph, Extra: b.Extra, Targets: b.Targets,
 		Secret: b.Secret, IdempotencyKey: s.Key}
 }
 

@@ -15,8 +15,8 @@ const longestName = 1024 // bytes of an id or key
 
 func (p Prompt) check() error {
 	switch {
-	case len(p.ID) > longestName || len(p.ClientID) > longestName || len(p.IdempotencyKey) > longestName:
-		return fmt.Errorf("%w: an id, client id or idempotency key is longer than %d bytes", ErrInvalid, longestName)
+	case max(len(p.ID), len(p.ClientID), len(p.IdempotencyKey), len(p.Owner), len(p.Trace)) > longestName:
+		return fmt.Errorf("%w: an id, client id, idempotency key, owner or trace is longer than %d bytes", ErrInvalid, longestName)
 	case p.Number != nil && !finite(*p.Number):
 		return fmt.Errorf("%w: number %v is not finite", ErrInvalid, *p.Number)
 	}
@@ -87,7 +87,7 @@ func badJSON(err error) error {
 }
 
 func (q *Queue) submission(p Prompt) submission {
-	s := submission{ID: p.ID, Run: newRun(), Client: p.ClientID, Key: p.IdempotencyKey, Secret: len(p.Secret) > 0,
+	s := submission{ID: p.ID, Run: newRun(), Client: p.ClientID, Owner: p.Owner, Trace: p.Trace, Key: p.IdempotencyKey, Secret: len(p.Secret) > 0,
 		Created: time.Now().UnixMilli()}
 	switch {
 	case p.Number != nil:
