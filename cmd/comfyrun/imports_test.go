@@ -42,7 +42,7 @@ var policy = []struct{ pkg, imports string }{
 	{"nodes/definitions", "engine workflows"},
 	{"engine/queue/queuetest", ""},
 	{"engine/worker", "engine engine/queue workflows"},
-	{"engine/metrics", "engine engine/queue engine/worker"},
+	{"engine/metrics", "engine/queue engine/worker"},
 	{"engine/tracing", "engine engine/queue engine/worker"},
 	{"web/auth", ""},
 	{"web/remote", "engine engine/imagefile engine/queue workflows"},

@@ -10,6 +10,7 @@
 package metrics
 
 import (
+	"context"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -19,8 +20,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/queue"
+	"github.com/comfyrun/comfyrun/engine/worker"
 )
 
 // Options are where figures come from that somebody else keeps. The zero value of each leaves its figures out.
@@ -71,7 +72,7 @@ func New(o Options) *Metrics {
 func seconds() []float64 { return []float64{.1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800} }
 
 func (m *Metrics) declareWork() {
-	m.prompts = counters("prompts_total", "Prompts that this process executed, by how they ended: success, error or interrupted.", "status")
+	m.prompts = counters("prompts_total", "Prompts that this process executed, by how they ended: success, error, interrupted, or given_back when another process has them now.", "status")
 	m.promptTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "comfyrun_prompt_duration_seconds",
 		Help: "Time from the start of a prompt's execution to its end.", Buckets: seconds()}, []string{"status"})
 	m.wait = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "comfyrun_prompt_wait_seconds",
@@ -80,7 +81,7 @@ func (m *Metrics) declareWork() {
 	m.nodes = counters("nodes_total", "Nodes of executed prompts: executed, or cached when the result was there.", "result")
 	m.nodeTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "comfyrun_node_duration_seconds",
 		Help: "Time that an executed node took.", Buckets: []float64{.001, .01, .1, 1, 10, 60, 300}}, []string{"class_type"})
-	for _, status := range []string{"success", "error", "interrupted"} {
+	for _, status := range []string{"success", "error", "interrupted", "given_back"} {
 		m.prompts.WithLabelValues(status)
 	}
 }
@@ -121,43 +122,49 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, EnableOpenMetrics: true, MaxRequestsInFlight: 4})
 }
 
-// PromptStarted notes that a prompt begins that has waited so long. Its PromptEnded must follow.
-func (m *Metrics) PromptStarted(waited time.Duration) {
-	if m == nil {
-		return
+// Taken is of worker.Observer.
+func (m *Metrics) Taken(ctx context.Context, t worker.Taken) context.Context {
+	if m != nil {
+		m.running.Inc()
+		m.wait.Observe(max(0, t.Wait.Seconds()))
 	}
-	m.running.Inc()
-	m.wait.Observe(max(0, waited.Seconds()))
+	return ctx
 }
 
-// PromptEnded notes how a prompt ended, "success", "error" or "interrupted", and how long it took.
-func (m *Metrics) PromptEnded(status string, took time.Duration) {
+// Finished is of worker.Observer.
+func (m *Metrics) Finished(_ context.Context, f worker.Finished) {
 	if m == nil {
 		return
 	}
-	if status != "success" && status != "error" && status != "interrupted" {
-		status = "error"
+	status := "error"
+	switch f.State {
+	case queue.Done:
+		status = "success"
+	case queue.Cancelled:
+		status = "interrupted"
+	case queue.Queued, queue.Lost:
+		status = "given_back"
 	}
 	m.running.Dec()
 	m.prompts.WithLabelValues(status).Inc()
-	m.promptTime.WithLabelValues(status).Observe(took.Seconds())
+	m.promptTime.WithLabelValues(status).Observe(f.Took.Seconds())
 }
 
-// Event notes what an event of a run tells of nodes.
-func (m *Metrics) Event(e engine.Event) {
-	if m == nil || e.Kind != engine.EventNodeDone {
+// NodeDone is of worker.Observer.
+func (m *Metrics) NodeDone(_ context.Context, n worker.NodeDone) {
+	if m == nil {
 		return
 	}
-	if e.Cached {
+	if n.Cached {
 		m.nodes.WithLabelValues("cached").Inc()
 		return
 	}
 	m.nodes.WithLabelValues("executed").Inc()
-	class := e.Class
+	class := n.Class
 	if !m.known(class) {
 		class = "other"
 	}
-	m.nodeTime.WithLabelValues(class).Observe(e.Duration.Seconds())
+	m.nodeTime.WithLabelValues(class).Observe(n.Duration.Seconds())
 }
 
 // Request notes an answer. The route is the pattern that took the request, "" for none; took below 0 is not measured.

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -12,8 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/queue"
+	"github.com/comfyrun/comfyrun/engine/worker"
 )
 
 func busy() *Metrics {
@@ -27,16 +28,15 @@ func busy() *Metrics {
 		Ready:   func() bool { return true },
 		Classes: func(c string) bool { return c == "KSampler" },
 	})
-	m.PromptStarted(2 * time.Second)
-	m.PromptEnded("success", 3*time.Second)
-	m.PromptStarted(-time.Second)
-	m.PromptEnded("strange", time.Second)
-	m.PromptStarted(0)
+	ctx := m.Taken(context.Background(), worker.Taken{Wait: 2 * time.Second})
+	m.Finished(ctx, worker.Finished{State: queue.Done, Took: 3 * time.Second})
+	m.Taken(ctx, worker.Taken{Wait: -time.Second})
+	m.Finished(ctx, worker.Finished{State: queue.Failed, Took: time.Second})
+	m.Taken(ctx, worker.Taken{})
 	for _, class := range []string{"KSampler", "Unheard", "Of"} {
-		m.Event(engine.Event{Kind: engine.EventNodeDone, Class: class, Duration: time.Second})
+		m.NodeDone(ctx, worker.NodeDone{Class: class, Duration: time.Second})
 	}
-	m.Event(engine.Event{Kind: engine.EventNodeDone, Class: "KSampler", Cached: true})
-	m.Event(engine.Event{Kind: engine.EventProgress})
+	m.NodeDone(ctx, worker.NodeDone{Class: "KSampler", Cached: true})
 	m.Request("/view", "GET", 200, time.Millisecond)
 	m.Request("", "BREW", 404, time.Millisecond)
 	m.Request("/ws", "GET", 101, -1)
@@ -120,12 +120,13 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
+var _ worker.Observer = (*Metrics)(nil)
+
 // Nobody has to ask whether figures are wanted.
 func TestNil(t *testing.T) {
 	var m *Metrics
-	m.PromptStarted(0)
-	m.PromptEnded("success", 0)
-	m.Event(engine.Event{Kind: engine.EventNodeDone})
+	m.Finished(m.Taken(t.Context(), worker.Taken{}), worker.Finished{})
+	m.NodeDone(t.Context(), worker.NodeDone{})
 	m.Request("", "GET", 200, 0)
 	m.AuthFailure("")
 	m.Refused()
