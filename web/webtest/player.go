@@ -20,13 +20,17 @@ import (
 )
 
 // Known is a difference that stands, with the reason for it. It covers the
-// differences of one step at Path and below.
+// differences of one step at Path and below; a Path that begins with a star
+// covers every path that ends like it, and AnyStep all steps.
 type Known struct {
 	Transcript string
 	Step       int
 	Path       string
 	Reason     string
 }
+
+// AnyStep stands for the steps of all transcripts in a Known without Transcript.
+const AnyStep = -1
 
 // Player plays transcripts against the server at URL.
 type Player struct {
@@ -71,7 +75,13 @@ func (p *Player) Play(t *testing.T, tr *Transcript, known []Known) {
 }
 
 func (k Known) covers(transcript string, step int, path string) bool {
-	return k.Transcript == transcript && k.Step == step && (path == k.Path || strings.HasPrefix(path, k.Path+"/"))
+	if k.Step != AnyStep && (k.Transcript != transcript || k.Step != step) {
+		return false
+	}
+	if end, ok := strings.CutPrefix(k.Path, "*"); ok {
+		return strings.HasSuffix(path, end)
+	}
+	return path == k.Path || strings.HasPrefix(path, k.Path+"/")
 }
 
 // step plays one step, a GET until nothing unknown differs or Patience is over.
