@@ -134,8 +134,10 @@ func inputType(e *engine.NodeError) []any {
 // bound is the value and the limit that it breaks.
 func bound(e *engine.NodeError, limit string) []any {
 	value, of := "?", "?"
-	if v, ok := e.Extra.Get("received_value").(workflows.Value); ok {
+	if v, ok := e.Extra.Get("received_value").(workflows.Value); ok && !v.IsNull() {
 		value = v.Raw()
+	} else { // an infinity, which JSON lacks
+		value, _, _ = strings.Cut(e.Err.Error(), " ")
 	}
 	if config, ok := e.Extra.Get("input_config").([]any); ok && len(config) > 1 {
 		if options, ok := config[1].(engine.Members); ok {

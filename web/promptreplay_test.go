@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -117,4 +118,15 @@ func (s *stage) do(t testing.TB, r webtest.Request) (int, string) {
 		t.Fatal(err)
 	}
 	return a.Status, strings.TrimSpace(string(a.Body))
+}
+
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
