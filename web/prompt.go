@@ -75,7 +75,7 @@ func (s *Server) enqueue(c *gin.Context, p queue.Prompt, plan *engine.Plan) {
 		s.refuse(c, err)
 		return
 	}
-	s.tellStatus()
+	s.tellStatus(receipt.ID)
 	s.answerJSON(c, http.StatusOK, accepted{receipt.ID, numberText(receipt.Number, receipt.Assigned), nodeErrors(plan.Invalid)})
 }
 

@@ -96,11 +96,17 @@ func (s *Server) postQueue(c *gin.Context) {
 	}
 	var err error
 	if clear {
-		_, err = s.Queue.Clear(c.Request.Context())
+		if _, err = s.Queue.Clear(c.Request.Context()); err == nil {
+			s.tellStatus()
+		}
 	}
 	for _, id := range ids {
+		var removed bool
 		if err == nil {
-			_, err = s.cancel(c.Request.Context(), id, unclaimed...)
+			removed, err = s.cancel(c.Request.Context(), id, unclaimed...)
+		}
+		if removed {
+			s.tellStatus()
 		}
 	}
 	s.changed(c, err)
@@ -112,7 +118,6 @@ func (s *Server) changed(c *gin.Context, err error) {
 		s.answerTrouble(c, err)
 		return
 	}
-	s.tellStatus()
 	answerEmpty(c, http.StatusOK)
 }
 

@@ -64,6 +64,7 @@ func (s *Server) route() {
 	s.router.NoRoute(s.missing)
 	s.router.NoMethod(s.wrongMethod)
 	s.promptRoutes()
+	s.socketRoutes()
 	s.fileRoutes()
 	s.modelRoutes()
 	s.systemRoutes()

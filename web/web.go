@@ -60,6 +60,7 @@ const defaultMaxUpload = 100 << 20
 type Server struct {
 	Options
 	fileState
+	socketState
 	router *gin.Engine
 }
 
@@ -80,6 +81,10 @@ func New(o Options) (*Server, error) {
 		s.closeFolders()
 		return nil, fmt.Errorf("make server: %w", err)
 	}
+	if err := s.openHub(); err != nil {
+		s.closeFolders()
+		return nil, fmt.Errorf("make server: %w", err)
+	}
 	s.route()
 	return s, nil
 }
@@ -88,4 +93,7 @@ func New(o Options) (*Server, error) {
 func (s *Server) Handler() http.Handler { return plainPaths(s.router) }
 
 // Close lets go of sockets and folders.
-func (s *Server) Close() error { return s.closeFolders() }
+func (s *Server) Close() error {
+	s.closeHub()
+	return s.closeFolders()
+}
