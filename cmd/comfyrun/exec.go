@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/comfyrun/comfyrun/engine/models/demo"
 	"github.com/comfyrun/comfyrun/nodes"
+	"github.com/comfyrun/comfyrun/workflows/ui"
 )
 
 // execFlags are the flags of exec.
@@ -19,8 +21,9 @@ type execFlags struct {
 	json, resume bool
 }
 
-const execHelp = `Exec runs workflows in ComfyUI's API format to the end, without a server. The pictures go to the output folder, each with
-a receipt of how it was made; their paths are printed. A workflow of - is read from the standard input.
+const execHelp = `Exec runs workflows to the end, without a server. A WORKFLOW is a file in ComfyUI's API format, a file that the editor
+saved, or a picture that carries its workflow; - is the standard input. The pictures go to the output folder, each with a
+receipt of how it was made; their paths are printed.
 
 Each workflow runs once, or once per row of --batch and per product of the --sweep values. NODE in NODE.INPUT is a node's
 id, its title, or its class when that occurs once. The output folder's manifest.jsonl ties rows to inputs and outputs.
@@ -87,7 +90,9 @@ func (f *execFlags) jobs(cmd *cobra.Command, args []string) ([]*job, error) {
 	if err != nil {
 		return nil, asUsage(err)
 	}
-	sources, err := readSources(args, cmd.InOrStdin())
+	reader := sourceReader{stdin: cmd.InOrStdin(), warnings: cmd.ErrOrStderr(), options: ui.Options{Now: time.Now()}}
+	reader.definitions = func() (ui.Definitions, error) { return ownDefinitions(cmd, &f.models, &f.nodes) }
+	sources, err := reader.readAll(args)
 	if err != nil {
 		return nil, err
 	}

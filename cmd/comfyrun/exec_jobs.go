@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -81,43 +79,6 @@ func (r row) object() workflows.Value {
 		}
 	}
 	return workflows.ObjectValue(set)
-}
-
-// readSources reads the workflows that the arguments name.
-func readSources(args []string, stdin io.Reader) ([]*source, error) {
-	var sources []*source
-	seen := false
-	for _, arg := range args {
-		if arg == "-" && seen {
-			return nil, usagef("read workflow: - is given twice")
-		}
-		seen = seen || arg == "-"
-		s, err := readSource(arg, stdin)
-		if err != nil {
-			return nil, asUsage(err)
-		}
-		sources = append(sources, s)
-	}
-	return sources, nil
-}
-
-func readSource(arg string, stdin io.Reader) (*source, error) {
-	s := &source{name: arg}
-	var data []byte
-	var err error
-	if arg == "-" {
-		s.name = "stdin"
-		data, err = io.ReadAll(io.LimitReader(stdin, workflows.MaxBytes+1))
-	} else {
-		data, err = os.ReadFile(arg)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read workflow: %w", err)
-	}
-	if s.graph, err = workflows.Parse(data); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.name, err)
-	}
-	return s, nil
 }
 
 // makeJobs pairs every workflow with every row and keeps those of the shard.

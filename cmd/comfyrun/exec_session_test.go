@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -303,12 +304,14 @@ func TestSources(t *testing.T) {
 		{[]string{bad}, "bad.json: parse workflow: line 2, column 7: node \"1\" is a number"},
 		{[]string{filepath.Join(t.TempDir(), "absent.json")}, "absent.json"},
 	} {
-		_, err := readSources(c.args, strings.NewReader(toyWorkflow))
+		reader := sourceReader{stdin: strings.NewReader(toyWorkflow), warnings: io.Discard}
+		_, err := reader.readAll(c.args)
 		if err == nil || !strings.Contains(err.Error(), c.want) || report(&bytes.Buffer{}, err) != exitUsage {
 			t.Errorf("%v: %v, want %s", c.args, err, c.want)
 		}
 	}
-	sources, err := readSources([]string{"-"}, strings.NewReader(toyWorkflow))
+	reader := sourceReader{stdin: strings.NewReader(toyWorkflow), warnings: io.Discard}
+	sources, err := reader.readAll([]string{"-"})
 	if err != nil || sources[0].name != "stdin" || sources[0].graph.Len() != 3 {
 		t.Errorf("sources = %v, %v", sources, err)
 	}

@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"strings"
+
 	"github.com/comfyrun/comfyrun/workflows"
 )
 
@@ -137,14 +139,25 @@ func (c *conversion) literal(r *record, w *widget) workflows.Value {
 		if in.Multiline {
 			v = asText(v)
 		}
-		if s, ok := v.Str(); ok && in.Dynamic && c.options.Random != nil {
-			v = workflows.StringValue(ExpandPrompt(s, c.options.Random))
+		if s, ok := v.Str(); ok && in.Dynamic {
+			v = workflows.StringValue(c.expandText(r, w, s))
 		}
 	}
 	if s, ok := v.Str(); ok && w.name == "sampler_name" && (r.n.class == "KSampler" || r.n.class == "KSamplerAdvanced") {
 		v = workflows.StringValue(trimSample(s))
 	}
 	return wrapped(v)
+}
+
+// expandText chooses from {a|b} in a text, or warns of it.
+func (c *conversion) expandText(r *record, w *widget, s string) string {
+	if c.options.Random != nil {
+		return ExpandPrompt(s, c.options.Random)
+	}
+	if open := strings.IndexByte(s, '{'); open >= 0 && strings.Contains(s[open:], "|") {
+		c.warn(r, w.name, "its alternatives {a|b}, of which the editor would choose one, stay as they are")
+	}
+	return s
 }
 
 func asText(v workflows.Value) workflows.Value {
