@@ -39,6 +39,7 @@ const (
 	arcTangent                   // timestep = atan(σ)·2/π
 	shiftedFlow                  // σ = S(shift, t/multiplier)
 	fluxFlow                     // σ = F(shift, t)
+	cosine                       // σ² = (1-ā)/ā, ā a squared cosine of t
 )
 
 // Model is a network's model sampling: which sigmas it was trained for, how they
@@ -125,12 +126,61 @@ func NewFlux(mu float64) *Model {
 	return m.fillFlow(10000)
 }
 
+// cascadeLevels is how many levels the table of NewCascade has.
+const cascadeLevels = 10000
+
+// NewCascade returns the model sampling of Stable Cascade: a cosine schedule
+// whose logarithmic signal-to-noise ratio is lowered by 2·log(shift), times
+// between 0 and 1 (Nichol and Dhariwal 2021; Pernias et al., Würstchen, 2023;
+// Hoogeboom et al. 2023 for the shift). The shift does not reach the times.
+func NewCascade(shift float64) *Model {
+	m := &Model{prediction: EPS, scale: cosine, sigmaData: 1, shift: shift, sigmas: make([]float32, cascadeLevels)}
+	for i := range m.sigmas {
+		m.sigmas[i] = float32(m.cosineSigma(float64(i+1) / cascadeLevels))
+	}
+	return m
+}
+
+// cosineOffset keeps the noise of the first steps from being too small.
+const cosineOffset = 0.008
+
+// cosineStart is ā at time 0, by which that of other times is divided.
+func cosineStart() float64 {
+	c := math.Cos(cosineOffset / (1 + cosineOffset) * math.Pi / 2)
+	return c * c
+}
+
+func (m *Model) cosineSigma(t float64) float64 {
+	const least = 0.0001 // of what is signal, and of what is noise
+	c := math.Cos((t + cosineOffset) / (1 + cosineOffset) * math.Pi / 2)
+	signal := c * c / cosineStart()
+	if m.shift != 1 {
+		ratio := math.Log(signal/(1-signal)) + 2*math.Log(1/m.shift)
+		signal = 1 / (1 + math.Exp(-ratio))
+	}
+	signal = min(max(signal, least), 1-least)
+	return math.Sqrt((1 - signal) / signal)
+}
+
+func cosineTime(sigma float64) float64 {
+	signal := 1 / (sigma*sigma + 1)
+	return math.Acos(math.Sqrt(signal*cosineStart()))/(math.Pi/2)*(1+cosineOffset) - cosineOffset
+}
+
 // FluxMu returns the mu that the ModelSamplingFlux node derives from the size of
 // the picture in pixels: base at 256×256, max at 1024×1024, linear in the area.
 func FluxMu(maxShift, baseShift float64, width, height int) float64 {
 	m := (maxShift - baseShift) / (4096 - 256)
 	b := baseShift - m*256
 	return float64(width)*float64(height)/(8*8*2*2)*m + b
+}
+
+// TokenMu returns the mu that LTX-Video derives from the number of latent pixels:
+// base at 1024, max at 4096, linear.
+// https://github.com/Lightricks/LTX-Video
+func TokenMu(maxShift, baseShift float64, tokens int) float64 {
+	m := (maxShift - baseShift) / (4096 - 1024)
+	return float64(tokens)*m + baseShift - m*1024
 }
 
 func (m *Model) fillFlow(n int) *Model {
@@ -222,6 +272,8 @@ func (m *Model) Timestep(sigma float32) float32 {
 		return 0.25 * log(sigma)
 	case arcTangent:
 		return float32(math.Atan(float64(sigma)) / math.Pi * 2)
+	case cosine:
+		return float32(cosineTime(float64(sigma)))
 	}
 	return sigma * float32(m.multiplier)
 }
@@ -249,6 +301,8 @@ func (m *Model) Sigma(t float32) float32 {
 		return exp32(t / 0.25)
 	case arcTangent:
 		return float32(math.Tan(float64(t * math.Pi / 2)))
+	case cosine:
+		return float32(m.cosineSigma(float64(t)))
 	}
 	return m.shifted(t / float32(m.multiplier))
 }
@@ -277,6 +331,9 @@ func (m *Model) PercentToSigma(p float64) float64 {
 	case m.scale == logSigma || m.scale == arcTangent:
 		lo, hi := math.Log(float64(m.SigmaMin())), math.Log(float64(m.SigmaMax()))
 		return math.Exp((1-p)*(hi-lo) + lo)
+	}
+	if m.scale == cosine {
+		return m.cosineSigma(1 - p)
 	}
 	return float64(m.Sigma(float32((1 - p) * (trainSteps - 1))))
 }

@@ -122,3 +122,29 @@ func TestPredictionNames(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// TestCascade checks the cosine schedule at its ends, that times and levels are
+// inverse without a shift, and what a shift does to the signal-to-noise ratio.
+func TestCascade(t *testing.T) {
+	m, shifted := NewCascade(1), NewCascade(2)
+	// σ = √((1-ā)/ā), ā from 0.9999 to 0.0001.
+	if lo, hi := m.SigmaMin(), m.SigmaMax(); math.Abs(float64(lo)-0.0100005) > 1e-6 || math.Abs(float64(hi)-99.995) > 1e-3 {
+		t.Errorf("levels %v to %v", lo, hi)
+	}
+	for _, at := range []float32{0.1, 0.35, 0.5, 0.9} {
+		sigma := m.Sigma(at)
+		if back := m.Timestep(sigma); math.Abs(float64(back-at)) > 1e-5 {
+			t.Errorf("time %v has the level %v, whose time is %v", at, sigma, back)
+		}
+		// log(1/σ²) falls by 2·log 2: σ doubles.
+		if got := shifted.Sigma(at); math.Abs(float64(got/sigma)-2) > 1e-5 {
+			t.Errorf("shifted level %v of %v", got, sigma)
+		}
+		if got := m.PercentToSigma(float64(1 - at)); math.Abs(got/float64(sigma)-1) > 1e-5 {
+			t.Errorf("after %v: %v, want %v", 1-at, got, sigma)
+		}
+	}
+	if m.String() == shifted.String() {
+		t.Error("both have the same name")
+	}
+}

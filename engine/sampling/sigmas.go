@@ -117,7 +117,36 @@ func alignedSteps(model string) []float64 {
 // keeps the end only. An unknown model, denoise 0 and no steps
 // give an empty list.
 func AlignYourSteps(model string, steps int, denoise float64) []float32 {
-	published := alignedSteps(model)
+	return interpolated(alignedSteps(model), steps, denoise)
+}
+
+// OptimalSteps returns the published schedule of a flow model, FLUX, Wan or
+// Chroma, as AlignYourSteps does.
+// Source: Pei et al., Optimal Stepsize for Diffusion Sampling, 2025,
+// https://github.com/bebebe666/OptimalSteps.
+func OptimalSteps(model string, steps int, denoise float64) []float32 {
+	return interpolated(optimalSteps(model), steps, denoise)
+}
+
+func optimalSteps(model string) []float64 {
+	switch model {
+	case "FLUX":
+		return []float64{0.9968, 0.9886, 0.9819, 0.975, 0.966, 0.9471, 0.9158, 0.8287, 0.5512, 0.2808, 0.001}
+	case "Wan":
+		return []float64{1, 0.997, 0.995, 0.993, 0.991, 0.989, 0.987, 0.985, 0.98, 0.975,
+			0.973, 0.968, 0.96, 0.946, 0.927, 0.902, 0.864, 0.776, 0.539, 0.208, 0.001}
+	case "Chroma":
+		return []float64{0.992, 0.99, 0.988, 0.985, 0.982, 0.978, 0.973, 0.968, 0.961, 0.953,
+			0.943, 0.931, 0.917, 0.9, 0.881, 0.858, 0.832, 0.802, 0.769, 0.731,
+			0.69, 0.646, 0.599, 0.55, 0.501, 0.451, 0.402, 0.355, 0.311, 0.27,
+			0.232, 0.199, 0.169, 0.143, 0.12, 0.101, 0.084, 0.07, 0.058, 0.048, 0.001}
+	}
+	return nil
+}
+
+// interpolated returns the last part of a published schedule, whose logarithm
+// is interpolated for other numbers of steps.
+func interpolated(published []float64, steps int, denoise float64) []float32 {
 	total := steps
 	if denoise < 1 {
 		total = int(math.RoundToEven(float64(steps) * denoise))
@@ -135,6 +164,33 @@ func AlignYourSteps(model string, steps int, denoise float64) []float32 {
 	}
 	sigmas[steps] = 0
 	return sigmas[steps-total:]
+}
+
+// LTX is the schedule of LTX-Video: levels of a flow, evenly spaced and shifted.
+// https://github.com/Lightricks/LTX-Video
+type LTX struct {
+	Mu float64 // see TokenMu
+	// Stretch spreads the levels below 1 so that the last one above 0 is Terminal.
+	Stretch  bool
+	Terminal float64
+}
+
+// Schedule returns the levels of a number of steps, and 0.
+func (l LTX) Schedule(steps int) []float32 {
+	if steps < 1 {
+		return nil
+	}
+	sigmas := make([]float32, steps+1)
+	e := math.Exp(l.Mu)
+	at := func(i int) float64 { return e / (e + (float64(steps)/float64(steps-i) - 1)) }
+	spread := 1.0
+	if l.Stretch {
+		spread = (1 - at(steps-1)) / (1 - l.Terminal)
+	}
+	for i := range steps {
+		sigmas[i] = float32(1 - (1-at(i))/spread)
+	}
+	return sigmas
 }
 
 // Split cuts a schedule at a step; the level there belongs to both parts.

@@ -272,6 +272,8 @@ func runNode(class string, m *Model, in nodeInputs) ([][]float32, error) {
 		return one(VP(in.Steps, in.BetaD, in.BetaMin, in.Eps))
 	case "AlignYourStepsScheduler":
 		return one(AlignYourSteps(in.ModelType, in.Steps, in.Denoise))
+	case "OptimalStepsScheduler":
+		return one(OptimalSteps(in.ModelType, in.Steps, in.Denoise))
 	case "SplitSigmas":
 		high, low := Split(in.Sigmas, in.Step)
 		return [][]float32{high, low}, nil
@@ -291,7 +293,7 @@ func TestSigmaNodes(t *testing.T) {
 	goldenJSON(t, "sigmas.json", &g)
 	// Nodes whose schedule is a table that is not part of this package, or which
 	// need none of it.
-	outside := []string{"GITSScheduler", "OptimalStepsScheduler", "SetFirstSigma", "SamplingPercentToSigma"}
+	outside := []string{"GITSScheduler", "SetFirstSigma", "SamplingPercentToSigma"}
 	models, worst := goldenModels(), map[string]float64{}
 	for _, c := range g.Nodes {
 		if slices.Contains(outside, c.Class) {
@@ -321,7 +323,35 @@ func TestSigmaNodes(t *testing.T) {
 	for class, e := range worst {
 		t.Logf("%-25s worst relative difference %.2g", class, e)
 	}
-	if len(worst) != 13 {
-		t.Errorf("%d node classes compared, want 13", len(worst))
+	if len(worst) != 14 {
+		t.Errorf("%d node classes compared, want 14", len(worst))
+	}
+}
+
+// TestLTX compares with the formula worked out: mu 0 leaves the levels evenly
+// spaced.
+func TestLTX(t *testing.T) {
+	for _, c := range []struct {
+		ltx  LTX
+		want []float32
+	}{
+		{LTX{}, []float32{1, 0.75, 0.5, 0.25, 0}},
+		{LTX{Stretch: true, Terminal: 0.1}, []float32{1, 0.7, 0.4, 0.1, 0}},
+		{LTX{Mu: math.Log(3)}, []float32{1, 0.9, 0.75, 0.5, 0}},
+	} {
+		got := c.ltx.Schedule(4)
+		for i, want := range c.want {
+			if len(got) != len(c.want) || math.Abs(float64(got[i]-want)) > 1e-6 {
+				t.Fatalf("%+v: %v, want %v", c.ltx, got, c.want)
+			}
+		}
+	}
+	if got := (LTX{}).Schedule(0); got != nil {
+		t.Errorf("no steps: %v", got)
+	}
+	for tokens, want := range map[int]float64{1024: 0.95, 4096: 2.05, 2560: 1.5} {
+		if got := TokenMu(2.05, 0.95, tokens); math.Abs(got-want) > 1e-9 {
+			t.Errorf("mu of %d tokens: %g, want %g", tokens, got, want)
+		}
 	}
 }
