@@ -47,6 +47,60 @@ func (m *Model) WithAttention(a Attention, s AttentionScale) (*Model, error) {
 	return m.withSteps(st)
 }
 
+// WithAttention returns the encoder with the weights and biases of all its
+// attentions multiplied, as they are now.
+func (c *CLIP) WithAttention(s AttentionScale) (*CLIP, error) {
+	n := &CLIP{runtime: c.runtime}
+	for _, t := range c.towers {
+		st := step{
+			name: "scale attention", amount: fmt.Sprint(s), changes: map[string][]change{},
+			digest: func(*weights.Digests) string { return digest("scale attention") },
+		}
+		for _, name := range t.Weights.Names() {
+			if ch := s.inTower(name); ch != nil {
+				st.changes[name] = []change{ch}
+			}
+		}
+		changed := *t
+		var err error
+		if changed.net, err = t.net.with(st); err != nil {
+			return nil, err
+		}
+		n.towers = append(n.towers, &changed)
+	}
+	return n, nil
+}
+
+// inTower returns the change of a text encoder's weight, nil for none.
+func (s AttentionScale) inTower(weight string) change {
+	_, layer, ok := strings.Cut(weight, ".self_attn.")
+	if !ok {
+		return nil
+	}
+	layer, _, _ = strings.Cut(layer, ".")
+	if layer+"." == joinedQKV && (s.Q != 1 || s.K != 1 || s.V != 1) {
+		return rowsChange{float32(s.Q), float32(s.K), float32(s.V)}
+	}
+	f, ok := map[string]float64{"q_proj": s.Q, "k_proj": s.K, "v_proj": s.V, "out_proj": s.Out}[layer]
+	if !ok || f == 1 {
+		return nil
+	}
+	return scaleChange(f)
+}
+
+// rowsChange multiplies the thirds of a weight that lie one below the other.
+type rowsChange [3]float32
+
+func (c rowsChange) apply(w *tensor.Tensor) (*tensor.Tensor, error) {
+	n := w.Dim(0) / len(c)
+	for i, f := range c {
+		scale(w.Rows(i*n, (i+1)*n).Data, f)
+	}
+	return w, nil
+}
+
+func (rowsChange) branch() (*loraChange, bool) { return nil, false }
+
 // scaleChange multiplies a weight.
 type scaleChange float32
 
