@@ -17,6 +17,7 @@ const (
 // The kinds of choice inputs of custom sampling.
 type (
 	alignedModel string
+	optimalModel string
 	spacingName  string
 	solverName   string
 	erSolverName string
@@ -33,6 +34,8 @@ func samplingKinds() []engine.Kind {
 		engine.Socket[diffusion.Sigmas]("SIGMAS"),
 		engine.Socket[diffusion.Guider]("GUIDER"),
 		engine.Combo[alignedModel](engine.Choices("SD1", "SDXL", "SVD")),
+		engine.Combo[optimalModel](engine.Choices("FLUX", "Wan", "Chroma")),
+		engine.Combo[placing](engine.Choices("offset", "index", "uxo/uno")),
 		engine.Combo[spacingName](engine.Choices(string(sampling.Linear), string(sampling.Cosine), string(sampling.Sine))),
 		engine.Combo[solverName](engine.Choices("midpoint", "heun")),
 		engine.Combo[erSolverName](erSolvers),

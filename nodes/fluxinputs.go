@@ -20,6 +20,10 @@ func addFluxInputs(c *engine.Catalog) {
 		Doc("Tells Flux how closely to follow the prompt; Stable Diffusion does not listen.")
 	engine.Add(c, "FluxDisableGuidance", category, fluxNoGuidance{}, dropFluxGuidance).V3().Module(module).
 		Doc("Tells Flux nothing about how closely to follow the prompt; Stable Diffusion does not listen.")
+	engine.Add(c, "FluxKontextMultiReferenceLatentMethod", category, referenceMethod{}, setReferenceMethod).V3().Module(module).Experimental().
+		Doc("Tells Flux Kontext where reference pictures stand beside the picture; Stable Diffusion does not listen.")
+	engine.Add(c, "T5TokenizerOptions", "_for_testing/conditioning", t5Options{}, setT5Options).V3().Module("comfy_extras.nodes_cond").Experimental().
+		Doc("Sets how T5 text encoders fill up short prompts; encoders of Stable Diffusion 1, 2 and XL have no T5 and stay as they are.")
 	engine.Add(c, "FluxKontextImageScale", category, kontextScale{}, scaleForKontext).V3().Module(module).
 		Doc("Resizes pictures to the size nearest in shape among those that Flux Kontext was trained on.")
 }
@@ -86,4 +90,29 @@ func scaleForKontext(_ context.Context, in kontextScale) (diffusion.Image, error
 		return diffusion.Image{}, err
 	}
 	return resizeImage(img, best[0], best[1], tensor.Lanczos)
+}
+
+// placing is a way to place reference pictures.
+type placing string
+
+type referenceMethod struct {
+	In     diffusion.Conditioning `in:"conditioning"`
+	Method placing                `in:"reference_latents_method"`
+}
+
+func setReferenceMethod(_ context.Context, in referenceMethod) (diffusion.Conditioning, error) {
+	return in.In, nil
+}
+
+type t5Options struct {
+	CLIP    *diffusion.CLIP `in:"clip"`
+	Padding int             `in:"min_padding" range:"0,10000,1"`
+	Length  int             `in:"min_length" range:"0,10000,1"`
+}
+
+func setT5Options(_ context.Context, in t5Options) (*diffusion.CLIP, error) {
+	if in.CLIP == nil {
+		return nil, errNoCLIP
+	}
+	return in.CLIP, nil
 }

@@ -41,6 +41,10 @@ func addGraphPatches(c *engine.Catalog) {
 		V3().Module(module).Experimental().Doc("Multiplies the weights with which the picture attends to itself.")
 	engine.Add(c, "UNetCrossAttentionMultiply", experiments, one, patchAttention(diffusion.CrossAttention)).
 		V3().Module(module).Experimental().Doc("Multiplies the weights with which the picture attends to the prompt.")
+	engine.Add(c, "UNetTemporalAttentionMultiply", experiments, placedAttention{SelfStructural: 1, SelfTemporal: 1, CrossStructural: 1, CrossTemporal: 1}, patchPlacedAttention).
+		V3().Module(module).Experimental().Doc("Multiplies what attentions give, apart for those within a picture and those between the pictures of a video.")
+	engine.Add(c, "CLIPAttentionMultiply", experiments, textAttention{Q: 1, K: 1, V: 1, Out: 1}, patchTextAttention).
+		V3().Module(module).Experimental().Doc("Multiplies the weights with which the words of a prompt attend to each other.")
 }
 
 type freeU struct {
@@ -122,4 +126,40 @@ func patchAttention(a diffusion.Attention) func(context.Context, multiplyAttenti
 		}
 		return in.Model.WithAttention(a, diffusion.AttentionScale{Q: in.Q, K: in.K, V: in.V, Out: in.Out})
 	}
+}
+
+type placedAttention struct {
+	Model           *diffusion.Model `in:"model"`
+	SelfStructural  float64          `in:"self_structural" range:"0,10,0.01"`
+	SelfTemporal    float64          `in:"self_temporal" range:"0,10,0.01"`
+	CrossStructural float64          `in:"cross_structural" range:"0,10,0.01"`
+	CrossTemporal   float64          `in:"cross_temporal" range:"0,10,0.01"`
+}
+
+// patchPlacedAttention leaves the temporal factors aside: models that are
+// supported attend within a picture only.
+func patchPlacedAttention(_ context.Context, in placedAttention) (*diffusion.Model, error) {
+	if in.Model == nil {
+		return nil, errNoModel
+	}
+	m, err := in.Model.WithAttention(diffusion.SelfAttention, diffusion.AttentionScale{Q: 1, K: 1, V: 1, Out: in.SelfStructural})
+	if err != nil {
+		return nil, err
+	}
+	return m.WithAttention(diffusion.CrossAttention, diffusion.AttentionScale{Q: 1, K: 1, V: 1, Out: in.CrossStructural})
+}
+
+type textAttention struct {
+	CLIP *diffusion.CLIP `in:"clip"`
+	Q    float64         `in:"q" range:"0,10,0.01"`
+	K    float64         `in:"k" range:"0,10,0.01"`
+	V    float64         `in:"v" range:"0,10,0.01"`
+	Out  float64         `in:"out" range:"0,10,0.01"`
+}
+
+func patchTextAttention(_ context.Context, in textAttention) (*diffusion.CLIP, error) {
+	if in.CLIP == nil {
+		return nil, errNoCLIP
+	}
+	return in.CLIP.WithAttention(diffusion.AttentionScale{Q: in.Q, K: in.K, V: in.V, Out: in.Out})
 }

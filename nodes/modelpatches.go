@@ -26,6 +26,8 @@ func addModelPatches(c *engine.Catalog) {
 		Doc("Takes from the unconditional prediction what is at odds with the conditional one.")
 	engine.Add(c, "LatentApplyOperationCFG", "latent/advanced/operations", operationCFG{}, patchOperation).V3().Module(latentModule).Experimental().
 		Doc("Applies an operation to the difference between the prompts before guidance.")
+	engine.Add(c, "APG", "sampling/custom_sampling", adaptiveProjection{Eta: 1, Threshold: 5}, patchProjection).V3().Module("comfy_extras.nodes_apg").
+		Title("Adaptive Projected Guidance").Doc("Divides guidance into a part along the positive prompt's prediction, which oversaturates, and the rest, and weighs them.")
 	addFramePatches(c)
 	addTestPatches(c)
 }
@@ -46,6 +48,8 @@ func addTestPatches(c *engine.Catalog) {
 	engine.Add(c, "Mahiro", category, onlyModel{}, patchWith(diffusion.Mahiro)).V3().Module("comfy_extras.nodes_mahiro").Experimental().
 		Title("Mahiro is so cute that she deserves a better guidance function!! (。・ω・。)").OutputNames("patched_model").
 		Doc("Pulls the guided prediction towards the positive prompt.")
+	engine.Add(c, "FreSca", category, frequencyScale{Low: 1, High: 1.25, Cutoff: 20}, patchFrequencies).V3().Module("comfy_extras.nodes_fresca").Experimental().
+		Title("FreSca").Doc("Scales coarse and fine parts of the guidance by factors of their own.")
 	engine.Add(c, "PerpNeg", category, perpNeg{Scale: 1}, patchPerpNeg).V3().Module(perpNegModule).Experimental().Deprecated().
 		Title("Perp-Neg (DEPRECATED by PerpNegGuider)").Doc("Takes from the negative prompt only what the positive one does not say.")
 	engine.Add(c, "DifferentialDiffusion", category, differential{Strength: 1}, patchDifferential).V3().Module("comfy_extras.nodes_differential_diffusion").Experimental().
@@ -144,4 +148,26 @@ func patchFrames(peak bool) func(context.Context, frameCFG) (*diffusion.Model, e
 	return func(_ context.Context, in frameCFG) (*diffusion.Model, error) {
 		return patched(in.Model, diffusion.FrameCFG(in.Least, peak))
 	}
+}
+
+type adaptiveProjection struct {
+	Model     *diffusion.Model `in:"model"`
+	Eta       float64          `in:"eta" range:"-10,10,0.01" doc:"How much of the part along the positive prediction stays; 1 keeps all."`
+	Threshold float64          `in:"norm_threshold" range:"0,50,0.1" doc:"The longest that guidance may be; 0 sets no limit."`
+	Momentum  float64          `in:"momentum" range:"-5,1,0.01" doc:"How much of the steps before goes into guidance; 0 for none."`
+}
+
+func patchProjection(_ context.Context, in adaptiveProjection) (*diffusion.Model, error) {
+	return patched(in.Model, diffusion.AdaptiveProjection(diffusion.APG{Along: in.Eta, Longest: in.Threshold, Momentum: in.Momentum}))
+}
+
+type frequencyScale struct {
+	Model  *diffusion.Model `in:"model"`
+	Low    float64          `in:"scale_low" range:"0,10,0.01" doc:"Factor of the coarse part."`
+	High   float64          `in:"scale_high" range:"0,10,0.01" doc:"Factor of the fine part."`
+	Cutoff int              `in:"freq_cutoff" range:"1,10000,1" doc:"How many waves across the latent count as coarse."`
+}
+
+func patchFrequencies(_ context.Context, in frequencyScale) (*diffusion.Model, error) {
+	return patched(in.Model, diffusion.ScaleFrequencies(diffusion.FreSca{Low: in.Low, High: in.High, Cutoff: in.Cutoff}))
 }

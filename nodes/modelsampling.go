@@ -41,6 +41,10 @@ func addModelSampling(c *engine.Catalog) {
 		Doc("Shifts the noise levels of a flow model with times between 0 and 1.")
 	engine.Add(c, "ModelSamplingFlux", category, fluxSampling{MaxShift: 1.15, BaseShift: 0.5, Width: 1024, Height: 1024}, sampleFlux).Module(modelModule).
 		Doc("Shifts the noise levels of Flux by the size of the picture.")
+	engine.Add(c, "ModelSamplingLTXV", category, tokenSampling{MaxShift: 2.05, BaseShift: 0.95}, sampleTokens).V3().Module(ltxModule).
+		Doc("Shifts the noise levels of a flow model by the number of latent pixels.")
+	engine.Add(c, "ModelSamplingStableCascade", category, flowSampling{Shift: 2}, sampleCascade).Module(modelModule).
+		Doc("Treats the model as trained on a cosine schedule, shifted for larger pictures.")
 }
 
 type discreteSampling struct {
@@ -128,4 +132,36 @@ func sampleFlux(_ context.Context, in fluxSampling) (*diffusion.Model, error) {
 		return nil, errNoModel
 	}
 	return in.Model.WithSchedule(sampling.NewFlux(sampling.FluxMu(in.MaxShift, in.BaseShift, in.Width, in.Height))), nil
+}
+
+func sampleCascade(_ context.Context, in flowSampling) (*diffusion.Model, error) {
+	if in.Model == nil {
+		return nil, errNoModel
+	}
+	return in.Model.WithSchedule(sampling.NewCascade(in.Shift)), nil
+}
+
+const ltxModule = "comfy_extras.nodes_lt"
+
+type tokenSampling struct {
+	Model     *diffusion.Model  `in:"model"`
+	MaxShift  float64           `in:"max_shift" range:"0,100,0.01"`
+	BaseShift float64           `in:"base_shift" range:"0,100,0.01"`
+	Latent    *diffusion.Latent `in:"latent,optional"`
+}
+
+func sampleTokens(_ context.Context, in tokenSampling) (*diffusion.Model, error) {
+	if in.Model == nil {
+		return nil, errNoModel
+	}
+	return in.Model.WithSchedule(sampling.NewFlux(sampling.TokenMu(in.MaxShift, in.BaseShift, tokens(in.Latent)))), nil
+}
+
+// tokens counts the latent pixels; without a latent they are those of the
+// largest picture that counts.
+func tokens(l *diffusion.Latent) int {
+	if l == nil || l.Samples == nil {
+		return 4096
+	}
+	return l.Samples.Shape[2:].Elements()
 }

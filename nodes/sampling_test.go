@@ -86,7 +86,14 @@ func TestEmptyModel(t *testing.T) {
 	_, percent := sigmaOfPercent(t.Context(), percentToSigma{})
 	_, patch := patchRescale(t.Context(), rescaleCFG{})
 	_, discrete := sampleDiscrete(t.Context(), discreteSampling{Sampling: "eps"})
-	for i, err := range []error{custom, advanced, noised, basic, turbo, beta, percent, patch, discrete} {
+	_, apg := patchProjection(t.Context(), adaptiveProjection{Eta: 1})
+	_, fresca := patchFrequencies(t.Context(), frequencyScale{Cutoff: 20})
+	_, placed := patchPlacedAttention(t.Context(), placedAttention{})
+	_, text := patchTextAttention(t.Context(), textAttention{})
+	_, t5 := setT5Options(t.Context(), t5Options{})
+	_, cascade := sampleCascade(t.Context(), flowSampling{Shift: 2})
+	_, ltx := sampleTokens(t.Context(), tokenSampling{})
+	for i, err := range []error{apg, fresca, placed, text, t5, cascade, ltx, custom, advanced, noised, basic, turbo, beta, percent, patch, discrete} {
 		if err == nil {
 			t.Errorf("node %d: no error", i)
 		}
@@ -96,5 +103,28 @@ func TestEmptyModel(t *testing.T) {
 func TestBetaRefusesZero(t *testing.T) {
 	if _, err := betaSigmas(t.Context(), betaScheduler{Model: sd15(), Steps: 3}); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestTokens counts latent pixels for the levels of LTX-Video; without a latent
+// the shift is the largest.
+func TestTokens(t *testing.T) {
+	latent := &diffusion.Latent{Samples: tensor.New(2, 4, 32, 32)}
+	for _, c := range []struct {
+		latent *diffusion.Latent
+		mu     float64
+	}{{nil, 2.05}, {latent, 0.95}} {
+		m, err := sampleTokens(t.Context(), tokenSampling{Model: sd15(), MaxShift: 2.05, BaseShift: 0.95, Latent: c.latent})
+		if want := sampling.NewFlux(c.mu).String(); err != nil || m.Schedule().String() != want {
+			t.Errorf("%v: %v, %v, want %v", c.latent, m.Schedule(), err, want)
+		}
+		sigmas, err := ltxSigmas(t.Context(), ltxScheduler{Steps: 2, MaxShift: 2.05, BaseShift: 0.95, Latent: c.latent})
+		want := math.Exp(c.mu) / (math.Exp(c.mu) + 1) // at half the way
+		if err != nil || len(sigmas) != 3 || math.Abs(float64(sigmas[1])-want) > 1e-6 {
+			t.Errorf("%v: %v, %v, want %g in the middle", c.latent, sigmas, err, want)
+		}
+	}
+	if sigmas, err := optimalSigmas(t.Context(), optimalScheduler{Model: "FLUX", Steps: 20, Denoise: 0.25}); err != nil || len(sigmas) != 6 {
+		t.Errorf("a quarter of 20 optimal steps: %v, %v", sigmas, err)
 	}
 }

@@ -31,6 +31,10 @@ func addSchedulers(c *engine.Catalog) {
 		Doc("Noise levels by the quantiles of a beta distribution.")
 	engine.Add(c, "AlignYourStepsScheduler", category, alignedScheduler{Steps: 10, Denoise: 1}, alignedSigmas).V3().Module("comfy_extras.nodes_align_your_steps").
 		Doc("Noise levels that were optimised for a family of models.")
+	engine.Add(c, "OptimalStepsScheduler", category, optimalScheduler{Steps: 20, Denoise: 1}, optimalSigmas).V3().Module("comfy_extras.nodes_optimalsteps").
+		Doc("Noise levels that were optimised for a family of flow models.")
+	engine.Add(c, "LTXVScheduler", category, ltxScheduler{Steps: 20, MaxShift: 2.05, BaseShift: 0.95, Stretch: true, Terminal: 0.1}, ltxSigmas).V3().Module(ltxModule).
+		Doc("Noise levels of a flow model, shifted by the number of latent pixels.")
 }
 
 type basicScheduler struct {
@@ -141,4 +145,28 @@ type alignedScheduler struct {
 
 func alignedSigmas(_ context.Context, in alignedScheduler) (diffusion.Sigmas, error) {
 	return sampling.AlignYourSteps(string(in.Model), in.Steps, in.Denoise), nil
+}
+
+type optimalScheduler struct {
+	Model   optimalModel `in:"model_type"`
+	Steps   int          `in:"steps" range:"3,1000"`
+	Denoise float64      `in:"denoise" range:"0,1,0.01"`
+}
+
+func optimalSigmas(_ context.Context, in optimalScheduler) (diffusion.Sigmas, error) {
+	return sampling.OptimalSteps(string(in.Model), in.Steps, in.Denoise), nil
+}
+
+type ltxScheduler struct {
+	Steps     int               `in:"steps" range:"1,10000"`
+	MaxShift  float64           `in:"max_shift" range:"0,100,0.01"`
+	BaseShift float64           `in:"base_shift" range:"0,100,0.01"`
+	Stretch   bool              `in:"stretch" doc:"Spread the levels so that the last one is the terminal one."`
+	Terminal  float64           `in:"terminal" range:"0,0.99,0.01" doc:"The last level before 0, when spread."`
+	Latent    *diffusion.Latent `in:"latent,optional"`
+}
+
+func ltxSigmas(_ context.Context, in ltxScheduler) (diffusion.Sigmas, error) {
+	mu := sampling.TokenMu(in.MaxShift, in.BaseShift, tokens(in.Latent))
+	return sampling.LTX{Mu: mu, Stretch: in.Stretch, Terminal: in.Terminal}.Schedule(in.Steps), nil
 }
