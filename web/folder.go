@@ -69,8 +69,11 @@ func (f *folder) close() error {
 	return err
 }
 
+// maxName bounds a client's path, so that files have names that every program can use.
+const maxName = 1024
+
 // errOutside says that a client's path leaves its folder.
-var errOutside = errors.New("path leads out of its folder")
+var errOutside = errors.New("path leads out of its folder or is too long")
 
 // inside joins the parts of a client's path, which has forward slashes, into a name for an os.Root. It is an error when
 // the path leaves the folder at its end; an absolute one does.
@@ -81,7 +84,7 @@ func inside(parts ...string) (string, error) {
 		}
 	}
 	name := filepath.FromSlash(path.Join(append([]string{"."}, parts...)...))
-	if !filepath.IsLocal(name) {
+	if !filepath.IsLocal(name) || len(name) > maxName {
 		return "", errOutside
 	}
 	return name, nil

@@ -23,6 +23,7 @@ func (s *Server) cross(c *gin.Context) {
 		return
 	}
 	if c.Request.Method == http.MethodOptions {
+		c.Writer.Header().Del("Allow") // which the router has for a path that has routes
 		answerEmpty(c, http.StatusOK)
 	}
 }

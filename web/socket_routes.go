@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"sync"
@@ -49,7 +50,7 @@ const longestSID = 1024
 // openSocket makes a socket of the connection.
 func (s *Server) openSocket(c *gin.Context) {
 	if !websocket.IsWebSocketUpgrade(c.Request) {
-		answerText(c, http.StatusBadRequest, "No WebSocket UPGRADE hdr: "+c.GetHeader("Upgrade")+"\n Can \"Upgrade\" only to \"WebSocket\".")
+		answerText(c, http.StatusBadRequest, "No WebSocket UPGRADE hdr: "+cmp.Or(c.GetHeader("Upgrade"), "None")+"\n Can \"Upgrade\" only to \"WebSocket\".")
 		return
 	}
 	sid := c.Query("clientId")

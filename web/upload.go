@@ -120,7 +120,8 @@ func (s *Server) store(u upload, content func(upload) (io.Reader, error)) (strin
 	if err != nil {
 		return "", err
 	}
-	if _, err := inside(u.subfolder, u.name); err != nil || strings.HasSuffix(u.name, "/") {
+	last := u.name[strings.LastIndexByte(u.name, '/')+1:]
+	if _, err := inside(u.subfolder, u.name); err != nil || last == "" || last == "." || last == ".." {
 		return "", fileRefusal(http.StatusBadRequest)
 	}
 	s.uploads.Lock()
@@ -128,6 +129,9 @@ func (s *Server) store(u upload, content func(upload) (io.Reader, error)) (strin
 	name, same, err := u.freeName(root)
 	if err != nil || same {
 		return name, err
+	}
+	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+		return "", err
 	}
 	data, err := content(u)
 	if err != nil || data == nil {
@@ -190,8 +194,9 @@ func (u upload) equals(root *os.Root, name string) bool {
 	if err != nil || size != info.Size() {
 		return false
 	}
-	u.file.Seek(0, io.SeekStart)
-	defer u.file.Seek(0, io.SeekStart)
+	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+		return false
+	}
 	return sameContent(u.file, file)
 }
 

@@ -1,0 +1,365 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// secret is what no answer may hold: it lies outside of every folder of the server.
+const secret = "not for clients"
+
+// hostileServer starts a server as a command would, with traps in its folders.
+func hostileServer(t *testing.T, o Options) (s *Server, addr, base string) {
+	t.Helper()
+	s, _, base = recorded(t, o)
+	s.patience = 200 * time.Millisecond
+	write := func(name, content string) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(base, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(base, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("secret.txt", secret)
+	write("secret.safetensors", secret)
+	write("user/other/secret.txt", secret)
+	write("input2/secret.txt", secret)
+	write("user/default/mine.txt", "mine")
+	write("input/bomb.png", string(bombPNG()))
+	for link, target := range map[string]string{
+		"input/link.txt": "../secret.txt", "input/absolute.txt": filepath.Join(base, "secret.txt"), "input/updir": "..",
+		"input/loop": "loop", "output/up": "../input2", "user/default/link.txt": "../other/secret.txt", "user/default/up": "..",
+	} {
+		if err := os.Symlink(target, filepath.Join(base, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(base, "input", "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewUnstartedServer(nil)
+	h.Config = s.HTTPServer("")
+	h.Start()
+	t.Cleanup(h.Close)
+	return s, strings.TrimPrefix(h.URL, "http://"), base
+}
+
+// bombPNG is a small file that says it has ten thousand million pixels.
+func bombPNG() []byte {
+	var b bytes.Buffer
+	b.WriteString("\x89PNG\r\n\x1a\n")
+	chunk := func(kind string, data []byte) {
+		binary.Write(&b, binary.BigEndian, uint32(len(data)))
+		data = append([]byte(kind), data...)
+		b.Write(data)
+		binary.Write(&b, binary.BigEndian, crc32.ChecksumIEEE(data))
+	}
+	header := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 100_000), 100_000)
+	chunk("IHDR", append(header, 8, 6, 0, 0, 0))
+	chunk("IDAT", []byte{0x78, 0x9c, 0x63, 0, 0, 0, 1, 0, 1})
+	chunk("IEND", nil)
+	return b.Bytes()
+}
+
+// raw sends bytes over a connection of its own and reads the answer.
+func raw(t *testing.T, addr, request string) (int, string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, request); err != nil && !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "pipe") {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("read the answer to %.80q: %v", request, err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body) // a part is enough
+	return response.StatusCode, string(body)
+}
+
+// plain is a request without a body.
+func plain(method, path string, headers ...string) string {
+	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: comfy.test\r\nConnection: close\r\n%s\r\n", method, path, headerLines(headers))
+}
+
+// withBody is a request with one.
+func withBody(method, path, body string, headers ...string) string {
+	headers = append(headers, fmt.Sprintf("Content-Length: %d", len(body)))
+	return plain(method, path, headers...) + body
+}
+
+func headerLines(headers []string) string {
+	if len(headers) == 0 {
+		return ""
+	}
+	return strings.Join(headers, "\r\n") + "\r\n"
+}
+
+// formOf is an upload: pairs of a part's Content-Disposition parameters and its content.
+func formOf(path string, parts ...string) string {
+	var b strings.Builder
+	for i := 0; i < len(parts); i += 2 {
+		fmt.Fprintf(&b, "--b\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n", parts[i], parts[i+1])
+	}
+	return withBody("POST", path, b.String()+"--b--\r\n", "Content-Type: multipart/form-data; boundary=b")
+}
+
+// hostile are requests that want what they may not have, with the status that they get.
+func hostile() map[string][]struct {
+	request string
+	status  int
+} {
+	type row = struct {
+		request string
+		status  int
+	}
+	view := func(status int, queries ...string) (rows []row) {
+		for _, q := range queries {
+			rows = append(rows, row{plain("GET", "/view?type=input&"+q), status}, row{plain("GET", "/api/view?type=input&"+q), status})
+		}
+		return rows
+	}
+	upload := func(status int, parts ...string) row { return row{formOf("/upload/image", parts...), status} }
+	image := func(name string) string { return `name="image"; filename="` + name + `"` }
+	long := strings.Repeat("n", 1000)
+	return map[string][]struct {
+		request string
+		status  int
+	}{
+		"view: up": view(400, "filename=../secret.txt", "filename=..%2Fsecret.txt", "filename=%2e%2e/secret.txt", "filename=/etc/passwd",
+			"filename=%2Fetc%2Fpasswd", "filename=....//secret.txt", "filename=..\\secret.txt", "filename=%20[input]", "filename=[input]"),
+		"view: up by the subfolder": view(403, "filename=secret.txt&subfolder=..", "filename=secret.txt&subfolder=../",
+			"filename=secret.txt&subfolder=%2e%2e", "filename=secret.txt&subfolder=sub/../..", "filename=passwd&subfolder=/etc",
+			"filename=secret.txt&subfolder=../input2", "filename=secret.txt&subfolder=..%2Finput2", "filename=x&subfolder=%00",
+			"filename=a%00b", "filename=rgb.png%00.txt", "filename=x&subfolder="+strings.Repeat("a/", 2000)),
+		"view: not there": view(404, "filename=%252e%252e%252fsecret.txt", "filename=secret.txt&subfolder=..\\", "filename=secret.txt&subfolder=.../",
+			"filename="+long, "filename=x&subfolder="+long, "filename=.", "filename=sub",
+			"filename=sub/", "filename=x%0d%0aSet-Cookie:a"),
+		"view: links":  view(404, "filename=link.txt", "filename=absolute.txt", "filename=secret.txt&subfolder=updir", "filename=loop", "filename=pipe"),
+		"view: output": {{plain("GET", "/view?filename=secret.txt&subfolder=up"), 404}},
+		"view: not to be decoded": view(500, "filename=bomb.png&preview=webp", "filename=bomb.png&channel=rgb", "filename=bomb.png&preview=jpeg;1&channel=rgb",
+			"filename=notes.txt&preview=", "filename=page.html&channel=a"),
+		"view: odd parameters": append(view(200, "filename=rgb.png&preview=webp;99999999999999999999", "filename=rgb.png&preview=;;;;", "filename=rgb.png&preview=jpeg;-5",
+			"filename=rgb.png&channel="+long, "filename=rgb.png&filename=../secret.txt", "filename=rgb.png&subfolder=./././"),
+			row{plain("GET", "/view?filename=rgb.png&type=../input"), 400}, row{plain("GET", "/view?filename=rgb.png&type=user"), 400}),
+		"view: ranges": {
+			{plain("GET", "/view?type=input&filename=rgb.png", "Range: bytes=9999999999999999999999-"), 416},
+			{plain("GET", "/view?type=input&filename=rgb.png", "Range: bytes=-9223372036854775809"), 416},
+			{plain("GET", "/view?type=input&filename=rgb.png", "Range: bytes="+strings.Repeat("0-0,", 3000)+"0-0"), 200},
+			{plain("GET", "/view?type=input&filename=rgb.png", "If-Modified-Since: yesterday"), 200},
+		},
+		"upload: names that lead out": {
+			upload(400, image("../evil.png"), "x"), upload(400, image("../../x/evil.png"), "x"), upload(400, image("/etc/evil.png"), "x"),
+			upload(400, image("a/../../evil.png"), "x"), upload(400, image(".."), "x"), upload(400, image("sub/"), "x"), upload(400, image("."), "x"),
+			upload(400, image("evil\x00.png"), "x"), upload(400, image(long), "x"), upload(400, image(strings.Repeat("d/", 3000)+"x"), "x"),
+			upload(400, image("updir/evil.png"), "x"), upload(400, image("updir/secret.txt"), "x", `name="overwrite"`, "true"),
+			upload(400, image("e.png"), "x", `name="subfolder"`, "../x"), upload(400, image("e.png"), "x", `name="subfolder"`, "/tmp"),
+			upload(400, image("e.png"), "x", `name="subfolder"`, "updir"), upload(400, image("e.png"), "x", `name="subfolder"`, "a\x00b"),
+			upload(400, image("e.png"), "x", `name="subfolder"`, "rgb.png/deep"), upload(400, image("sub"), "x", `name="overwrite"`, "1"),
+			upload(500, image(""), "x"), upload(400, `name="image"; filename*=utf-8''..%2Fevil.png`, "x"),
+		},
+		"upload: types": {
+			upload(500, image("e.png"), "x", `name="type"`, "user"), upload(500, image("e.png"), "x", `name="type"`, "../input"),
+			upload(500, `name="image"`, "x"), upload(400, `name="other"; filename="e.png"`, "x"),
+		},
+		"upload: forms": {
+			{withBody("POST", "/upload/image", "{}", "Content-Type: application/json"), 400},
+			{withBody("POST", "/upload/image", "x", "Content-Type: multipart/form-data"), 400},
+			{withBody("POST", "/upload/image", "x", "Content-Type: multipart/form-data; boundary="+strings.Repeat("b", 200)), 400},
+			{withBody("POST", "/upload/image", "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"e\"\r\n\r\nx", "Content-Type: multipart/form-data; boundary=b"), 400},
+			{formOf("/upload/image", manyParts(5000)...), 400},
+			{formOf("/upload/image", image("e.png")+"\r\nX-Long: "+strings.Repeat("h", 600_000), "x"), 413},
+			{withBody("POST", "/upload/image", strings.Repeat("x", 600_000), "Content-Type: multipart/form-data; boundary=b"), 413},
+			{plain("POST", "/upload/image", "Content-Length: 99999999999", "Content-Type: multipart/form-data; boundary=b"), 413},
+			{plain("POST", "/upload/image", "Transfer-Encoding: chunked", "Content-Type: multipart/form-data; boundary=b") + chunks(200), 400},
+			{plain("POST", "/settings", "Transfer-Encoding: chunked") + chunks(200), 413},
+		},
+		"upload: masks": {
+			{formOf("/upload/mask", image("m.png"), string(bombPNG()), `name="original_ref"`, `{"filename":"rgb.png","type":"input"}`), 500},
+			{formOf("/upload/mask", image("m.png"), "x", `name="original_ref"`, `{"filename":"bomb.png","type":"input"}`), 500},
+			{formOf("/upload/mask", image("m.png"), "x", `name="original_ref"`, `[`), 500},
+			{formOf("/upload/mask", image("m.png"), "x", `name="original_ref"`, strings.Repeat("[", 20_000)), 500},
+			{formOf("/upload/mask", image("m.png"), "x", `name="original_ref"`, `{"filename":"link.txt","type":"input"}`), 200},
+			{formOf("/upload/mask", image("m.png"), "x", `name="original_ref"`, `{"filename":"secret.txt","type":"input","subfolder":".."}`), 200},
+			{formOf("/upload/mask", image("../m.png"), "x", `name="original_ref"`, `{"filename":"rgb.png","type":"input"}`), 400},
+		},
+		"userdata: out": {
+			{plain("GET", "/userdata/..%2Fother%2Fsecret.txt"), 403}, {plain("GET", "/userdata/..%252Fother%252Fsecret.txt"), 403},
+			{plain("GET", "/userdata/%2e%2e%2fother%2fsecret.txt"), 403}, {plain("GET", "/userdata/%2Fetc%2Fpasswd"), 403},
+			{plain("GET", "/userdata/x%2F..%2F..%2Fother%2Fsecret.txt"), 403}, {plain("GET", "/userdata/a%00b"), 403}, {plain("GET", "/userdata/%2e"), 403},
+			{plain("GET", "/userdata/%2e%2e"), 403}, {plain("GET", "/userdata/../other/secret.txt"), 404}, {plain("GET", "/userdata/..%5cother%5csecret.txt"), 404},
+			{plain("GET", "/userdata/link.txt"), 404}, {plain("GET", "/userdata/up%2Fother%2Fsecret.txt"), 404}, {plain("GET", "/userdata/"+long), 404},
+			{plain("DELETE", "/userdata/..%2Fother%2Fsecret.txt"), 403}, {plain("DELETE", "/userdata/up%2Fother%2Fsecret.txt"), 404},
+			{withBody("POST", "/userdata/..%2Fother%2Fevil.txt", "x"), 403}, {withBody("POST", "/userdata/up%2Fevil.txt", "x"), 400},
+			{withBody("POST", "/userdata/"+long, "x"), 400}, {withBody("POST", "/userdata/mine.txt%2Fdeep", "x"), 400},
+			{withBody("POST", "/userdata/up2", "x"), 200}, {withBody("POST", "/userdata/link.txt?overwrite=false", "x"), 409},
+			{plain("POST", "/userdata/mine.txt/move/..%2Fother%2Fevil.txt"), 403}, {plain("POST", "/userdata/..%2Fother%2Fsecret.txt/move/x.txt"), 403},
+			{plain("POST", "/userdata/mine.txt/move/up%2Fevil.txt"), 400}, {plain("POST", "/userdata/mine.txt/move/"+long), 400},
+			{plain("POST", "/userdata/up%2Fother%2Fsecret.txt/move/x.txt"), 404},
+		},
+		"userdata: lists": {
+			{plain("GET", "/userdata?dir=.."), 403}, {plain("GET", "/userdata?dir=../other"), 403}, {plain("GET", "/userdata?dir=/etc"), 403},
+			{plain("GET", "/userdata?dir=%00"), 403}, {plain("GET", "/userdata?dir=up&recurse=true"), 403}, {plain("GET", "/userdata?dir="+long), 403},
+			{plain("GET", "/v2/userdata?path=../other"), 400}, {plain("GET", "/v2/userdata?path=%252e%252e%252fother"), 400},
+			{plain("GET", "/v2/userdata?path=/etc"), 400}, {plain("GET", "/v2/userdata?path=up"), 404}, {plain("GET", "/v2/userdata"), 200},
+		},
+		"settings": {
+			{withBody("POST", "/settings", strings.Repeat("[", 50_000)), 500}, {withBody("POST", "/settings", `{"a":`+strings.Repeat("[", 20_000)), 500},
+			{withBody("POST", "/settings", "null"), 500}, {withBody("POST", "/settings", `{"a":1}{"b":2}`), 500}, {withBody("POST", "/settings", "\xff\xfe{}"), 500},
+			{withBody("POST", "/settings/..%2F..%2Fevil", "1"), 200}, {plain("POST", "/settings/a"), 500}, {withBody("POST", "/settings/a", strings.Repeat("1", 600_000)), 413},
+			{withBody("POST", "/users", `{"username":"../../evil"}`), 200}, {withBody("POST", "/users", `{"username":7}`), 500}, {withBody("POST", "/users", `{"username":"`+long+`"}`), 200},
+		},
+		"models": {
+			{plain("GET", "/models/..%2F.."), 404}, {plain("GET", "/models/%00"), 404}, {plain("GET", "/view_metadata/checkpoints?filename=../../secret.safetensors"), 404},
+			{plain("GET", "/view_metadata/..%2F..?filename=secret.safetensors"), 404}, {plain("GET", "/view_metadata/checkpoints?filename="+long), 404},
+			{plain("GET", "/view_metadata/checkpoints?filename=b-model.safetensors%00"), 404},
+			{plain("GET", "/experiment/models/preview/checkpoints/0/../../../input/rgb.png"), 404}, {plain("GET", "/experiment/models/preview/checkpoints/0/..%2F..%2F..%2Finput%2Frgb.png"), 404},
+			{plain("GET", "/experiment/models/preview/checkpoints/-1/b-model.safetensors"), 500}, {plain("GET", "/experiment/models/preview/checkpoints/x/b-model.safetensors"), 500},
+			{plain("GET", "/experiment/models/preview/checkpoints/99999999999999999999/b"), 500}, {plain("GET", "/experiment/models/preview/nope/0/b"), 404},
+		},
+		"the rest": {
+			{plain("GET", "/internal/files/..%2Fuser"), 400}, {plain("GET", "/internal/files/user"), 400}, {plain("GET", "/../secret.txt"), 404}, {plain("GET", "/%2e%2e/secret.txt"), 404},
+			{plain("GET", "/..%2fsecret.txt"), 404}, {plain("GET", "//secret.txt"), 404}, {plain("GET", "/extensions/..%2F..%2Fsecret.txt"), 404},
+			{plain("GET", "/%zz"), 400}, {plain("GET", "/\x01"), 400}, {plain("BREW", "/view"), 405}, {plain("GET", "/"+strings.Repeat("p", 80_000)), 431},
+			{plain("GET", "/users", "X-Long: "+strings.Repeat("h", 80_000)), 431}, {plain("PATCH", "/internal/logs/subscribe"), 500},
+			{withBody("PATCH", "/internal/logs/subscribe", `{"clientId":["x"]}`), 500}, {plain("GET", "/users", "X-Request-Id: a b\"<script>"), 200},
+			{withBody("POST", "/settings", "{", "Expect: 100-continue"), 500},
+		},
+	}
+}
+
+// chunks are n chunks of 4 KiB, and the end.
+func chunks(n int) string {
+	return strings.Repeat("1000\r\n"+strings.Repeat("x", 0x1000)+"\r\n", n) + "0\r\n\r\n"
+}
+
+func manyParts(n int) []string {
+	var parts []string
+	for range n {
+		parts = append(parts, `name="a"`, "")
+	}
+	return parts
+}
+
+func TestHostileRequests(t *testing.T) {
+	s, addr, base := hostileServer(t, Options{MaxUpload: 512 << 10})
+	for name, rows := range hostile() {
+		t.Run(name, func(t *testing.T) {
+			for _, r := range rows {
+				line := strings.Replace(r.request, " HTTP/1.1\r\nHost: comfy.test\r\nConnection: close\r\n", " ", 1)
+				status, body := raw(t, addr, r.request)
+				if status != r.status && !(status == 100 && r.status == 500) {
+					t.Errorf("%.300q answers %d, not %d: %.200s", line, status, r.status, body)
+				}
+				if strings.Contains(body, secret) || strings.Contains(body, "root:") {
+					t.Errorf("%.120q gives away a secret: %.200s", line, body)
+				}
+			}
+		})
+	}
+	if status, _ := raw(t, addr, plain("GET", "/view?filename=rgb.png&type=input")); status != 200 {
+		t.Errorf("afterwards the server answers %d", status)
+	}
+	if text := fmt.Sprint(s.logs.Entries()); strings.Contains(text, "panic") {
+		t.Errorf("a handler panicked: %s", text)
+	}
+	checkOutside(t, base)
+}
+
+// checkOutside looks for files that requests made where they may not.
+func checkOutside(t *testing.T, base string) {
+	t.Helper()
+	var odd []string
+	fs.WalkDir(os.DirFS(base), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && (strings.Contains(name, "evil") && !strings.HasPrefix(name, "user/") || strings.Contains(name, tempPrefix)) {
+			odd = append(odd, name)
+		}
+		return nil
+	})
+	other, err := os.ReadDir(filepath.Join(base, "user", "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(odd) > 0 || len(other) != 1 {
+		t.Errorf("files were made: %q, %v", odd, other)
+	}
+	for _, name := range []string{"secret.txt", "user/other/secret.txt", "input2/secret.txt"} {
+		if data, err := os.ReadFile(filepath.Join(base, name)); err != nil || string(data) != secret {
+			t.Errorf("%s was changed: %q %v", name, data, err)
+		}
+	}
+}
+
+func TestHostileUsers(t *testing.T) {
+	_, addr, base := hostileServer(t, Options{MultiUser: true})
+	table := `{"..": "a", ".": "b", "": "c", "x/../../other": "d", "other": "good", "a\\b": "e"}`
+	if err := os.WriteFile(filepath.Join(base, "user", usersFile), []byte(table), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, id := range []string{"..", ".", "", "x/../../other", "other", `a\b`, "default", "other/", "OTHER"} {
+		got[id], _ = raw(t, addr, plain("GET", "/settings", "Comfy-User: "+id))
+	}
+	want := map[string]int{"..": 401, ".": 401, "": 401, "x/../../other": 401, "other": 200, `a\b`: 401, "default": 401, "other/": 401, "OTHER": 401}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A client that begins a body and never goes on is answered and let go.
+func TestSlowBody(t *testing.T) {
+	_, addr, _ := hostileServer(t, Options{})
+	for _, path := range []string{"/settings", "/userdata/slow.txt", "/upload/image"} {
+		start := time.Now()
+		status, _ := raw(t, addr, plain("POST", path, "Content-Length: 1000", "Content-Type: multipart/form-data; boundary=b")+"--b")
+		if status != http.StatusRequestTimeout || time.Since(start) > 5*time.Second {
+			t.Errorf("%s answers %d after %v", path, status, time.Since(start))
+		}
+	}
+}
+
+// A client that sends steadily, though slowly, is served.
+func TestSteadyBody(t *testing.T) {
+	_, addr, base := hostileServer(t, Options{})
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const pieces, piece = 8, 1 << 10
+	io.WriteString(conn, plain("POST", "/userdata/steady.txt", fmt.Sprintf("Content-Length: %d", pieces*piece)))
+	for range pieces {
+		time.Sleep(50 * time.Millisecond) // 20 KiB/s: more than the least, and 400 ms in all: more than the patience
+		io.WriteString(conn, strings.Repeat("x", piece))
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || response.StatusCode != 200 {
+		t.Fatalf("%v %v", response, err)
+	}
+	info, err := os.Stat(filepath.Join(base, "user", "default", "steady.txt"))
+	if err != nil || info.Size() != pieces*piece {
+		t.Errorf("%v %v", info, err)
+	}
+}
