@@ -52,3 +52,14 @@ func replaceLink(name, target string) error {
 	}
 	return os.Rename(link, name)
 }
+
+// syncDir makes the names of a directory last through a power failure. File systems that cannot are left to themselves.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	_ = d.Sync()
+	return nil
+}

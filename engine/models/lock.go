@@ -17,21 +17,46 @@ import (
 
 // Lock is the content of a models.lock: the model files that a project depends on, sorted by name.
 type Lock struct {
-	Models []Entry `toml:"model"`
+	Models []Entry
+
+	text lockLayout // of the file that was read, so that comments outlive a rewrite
 }
 
 // Entry is one locked model file. Where it comes from may change; what it is may not.
 type Entry struct {
-	Name    string   `toml:"name"`    // folder key and name: "checkpoints/sdxl/base.safetensors"
-	Size    int64    `toml:"size"`    // bytes
-	SHA256  string   `toml:"sha256"`  // of the content, 64 lower-case hexadecimal digits
-	License string   `toml:"license"` // SPDX identifier or a name; may be empty
-	Sources []string `toml:"sources"` // URLs, tried in order
+	Name    string   // folder key and name: "checkpoints/sdxl/base.safetensors"
+	Size    int64    // bytes
+	SHA256  string   // of the content, 64 lower-case hexadecimal digits
+	Pieces  string   // sha256 of the text of the file's PieceList; "" when not known
+	License string   // SPDX identifier or a name; may be empty
+	Labels  []string // such as "stable"; small letters, digits, - and _
+	Sources []string // URLs, tried in order
+	Line    int      // in the file that was read, from 1; 0 when made otherwise
 }
 
-const lockHeader = "# Model files by content, sorted by name.\n\n"
+// lockVersion is the version of the form of models.lock that this package reads and writes.
+const lockVersion = 1
 
-var sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var (
+	sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	labelText  = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+)
+
+// lockText is a models.lock as TOML has it.
+type lockText struct {
+	Version int         `toml:"version"`
+	Models  []entryText `toml:"model"`
+}
+
+type entryText struct {
+	Name    string   `toml:"name"`
+	Size    int64    `toml:"size"`
+	SHA256  string   `toml:"sha256"`
+	Pieces  string   `toml:"pieces"`
+	License string   `toml:"license"`
+	Labels  []string `toml:"labels"`
+	Sources []string `toml:"sources"`
+}
 
 // ReadLock reads a models.lock file.
 func ReadLock(file string) (*Lock, error) {
@@ -46,16 +71,33 @@ func ReadLock(file string) (*Lock, error) {
 	return lock, nil
 }
 
-// ParseLock reads the text of a models.lock. Unknown keys are errors that say where they stand, and so are a name that
-// occurs twice or leaves its folder, a size below zero, a digest that is none and an entry without a source.
+// ParseLock reads the text of a models.lock. Errors say on which line the mistake is: unknown keys, a version of the form
+// that is newer than this program, a name that occurs twice or leaves its folder, a size below zero, a digest that is
+// none, an entry without a source.
 func ParseLock(data []byte) (*Lock, error) {
-	var lock Lock
-	decoder := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
-	if err := decoder.Decode(&lock); err != nil {
+	var version struct {
+		Version int `toml:"version"`
+	}
+	if err := toml.Unmarshal(data, &version); err != nil {
 		return nil, positioned(err)
 	}
+	if version.Version > lockVersion || version.Version < 0 {
+		return nil, fmt.Errorf("version is %d, and this program knows versions up to %d", version.Version, lockVersion)
+	}
+	var text lockText
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&text); err != nil {
+		return nil, positioned(err)
+	}
+	lock := &Lock{text: layoutOf(string(data), len(text.Models))}
+	for i, m := range text.Models {
+		lock.Models = append(lock.Models, Entry{m.Name, m.Size, m.SHA256, m.Pieces, m.License, m.Labels, m.Sources, lock.text.line(i)})
+	}
+	lock.text.index(lock.Models)
 	lock.sort()
-	return &lock, lock.check()
+	if err := lock.check(); err != nil {
+		return nil, err
+	}
+	return lock, nil
 }
 
 // positioned puts the line and column that go-toml knows in front of its message.
@@ -72,20 +114,6 @@ func positioned(err error) error {
 		return fmt.Errorf("line %d, column %d: %w", line, column, err)
 	}
 	return err
-}
-
-// Encode writes the lock as TOML, sorted by name: equal locks give equal bytes.
-func (l *Lock) Encode() ([]byte, error) {
-	sorted := Lock{Models: slices.Clone(l.Models)}
-	sorted.sort()
-	if err := sorted.check(); err != nil {
-		return nil, fmt.Errorf("write model lock: %w", err)
-	}
-	body, err := toml.Marshal(sorted)
-	if err != nil {
-		return nil, fmt.Errorf("write model lock: %w", err)
-	}
-	return append([]byte(lockHeader), body...), nil
 }
 
 // WriteLock replaces a models.lock file in one step.
@@ -106,14 +134,25 @@ func (l *Lock) Find(name string) (Entry, bool) {
 	return l.Models[i], true
 }
 
+// Set puts an entry into the lock, in the place of one of its name if there is one.
+func (l *Lock) Set(e Entry) {
+	i := slices.IndexFunc(l.Models, func(old Entry) bool { return old.Name == e.Name })
+	if i < 0 {
+		l.Models = append(l.Models, e)
+		l.sort()
+		return
+	}
+	l.Models[i] = e
+}
+
 func (l *Lock) sort() {
-	slices.SortFunc(l.Models, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(l.Models, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func (l *Lock) check() error {
 	for i, e := range l.Models {
 		if i > 0 && l.Models[i-1].Name == e.Name {
-			return fmt.Errorf("model %q occurs twice", e.Name)
+			return fmt.Errorf("%s occurs twice, first on line %d", e, l.Models[i-1].Line)
 		}
 		if err := e.Check(); err != nil {
 			return err
@@ -122,12 +161,26 @@ func (l *Lock) check() error {
 	return nil
 }
 
+// String names the entry and where it stands.
+func (e Entry) String() string {
+	if e.Line > 0 {
+		return fmt.Sprintf("line %d: model %q", e.Line, e.Name)
+	}
+	return fmt.Sprintf("model %q", e.Name)
+}
+
+// Split returns the key of the entry's folder and its name in it.
+func (e Entry) Split() (folder, name string) {
+	folder, name, _ = strings.Cut(e.Name, "/")
+	return folder, name
+}
+
 // Check reports the first thing that makes an entry unusable.
 func (e Entry) Check() error {
 	wrong := func(format string, args ...any) error {
-		return fmt.Errorf("model %q: "+format, append([]any{e.Name}, args...)...)
+		return fmt.Errorf("%s: "+format, append([]any{e}, args...)...)
 	}
-	folder, name, _ := strings.Cut(e.Name, "/")
+	folder, name := e.Split()
 	switch {
 	case folder == "" || name == "" || path.Clean("/"+e.Name) != "/"+e.Name || strings.ContainsAny(e.Name, "\\\x00"):
 		return wrong("name must be FOLDER/NAME with forward slashes and without .. parts")
@@ -135,18 +188,26 @@ func (e Entry) Check() error {
 		return wrong("size is %d", e.Size)
 	case !sha256Text.MatchString(e.SHA256):
 		return wrong("sha256 %q is not 64 lower-case hexadecimal digits", e.SHA256)
+	case e.Pieces != "" && !sha256Text.MatchString(e.Pieces):
+		return wrong("pieces %q is not 64 lower-case hexadecimal digits", e.Pieces)
 	case len(e.Sources) == 0:
 		return wrong("has no source")
 	}
 	for _, source := range e.Sources {
-		if scheme(source) == "" {
+		if Scheme(source) == "" {
 			return wrong("source %q has no scheme such as https:", source)
+		}
+	}
+	for _, label := range e.Labels {
+		if !labelText.MatchString(label) {
+			return wrong("label %q must be of small letters, digits, - and _", label)
 		}
 	}
 	return nil
 }
 
-func scheme(source string) string {
+// Scheme is the word before the colon of a source, in small letters; "" for what is no URL.
+func Scheme(source string) string {
 	u, err := url.Parse(source)
 	if err != nil {
 		return ""

@@ -7,14 +7,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 const digestA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 func TestLockRoundTrip(t *testing.T) {
 	lock := &Lock{Models: []Entry{
-		{"vae/ä b.pt", 0, digestA, "", []string{"s3://bucket/key", "hf://repo@commit/path"}},
-		{"checkpoints/sub/x.safetensors", 1 << 40, digestA, "Apache-2.0", []string{"embed:x"}},
+		{Name: "vae/ä b.pt", SHA256: digestA, Pieces: digestA, Labels: []string{"canary", "stable"}, Sources: []string{"s3://bucket/key", "hf://repo@commit/path"}},
+		{Name: "checkpoints/sub/x.safetensors", Size: 1 << 40, SHA256: digestA, License: "Apache-2.0", Sources: []string{"embed:x"}},
 	}}
 	file := filepath.Join(t.TempDir(), "models.lock")
 	if err := WriteLock(file, lock); err != nil {
@@ -25,7 +26,7 @@ func TestLockRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Entry{lock.Models[1], lock.Models[0]}
-	if diff := cmp.Diff(want, got.Models); diff != "" {
+	if diff := cmp.Diff(want, got.Models, cmpopts.IgnoreFields(Entry{}, "Line")); diff != "" {
 		t.Errorf("lock (-want +got):\n%s", diff)
 	}
 	first, _ := os.ReadFile(file)
@@ -51,7 +52,10 @@ func TestParseLockRefuses(t *testing.T) {
 		{"unknown table", good + "\n[other]\nx = 1\n", "unknown key other"},
 		{"syntax", "[[model]\n", "line 1, column 8"},
 		{"type", "[[model]]\nname = 3\n", "line 2, column 8"},
-		{"twice", good + good, `model "vae/x" occurs twice`},
+		{"twice", good + "\n" + good, `line 7: model "vae/x" occurs twice, first on line 1`},
+		{"version", "version = 2\n" + good, "version is 2, and this program knows versions up to 1"},
+		{"pieces", good + "pieces = 'x'\n", `line 1: model "vae/x": pieces "x" is not 64`},
+		{"label", good + "labels = ['Stable']\n", `line 1: model "vae/x": label "Stable" must be`},
 		{"no folder", block("x", "1", digestA, "['embed:x']"), "FOLDER/NAME"},
 		{"leaves folder", block("vae/../../x", "1", digestA, "['embed:x']"), "FOLDER/NAME"},
 		{"rooted", block("/vae/x", "1", digestA, "['embed:x']"), "FOLDER/NAME"},
@@ -67,6 +71,87 @@ func TestParseLockRefuses(t *testing.T) {
 				t.Errorf("error is %v, want %q in it", err, tt.want)
 			}
 		})
+	}
+}
+
+// commented is a lock that people wrote notes into.
+const commented = `# Ours.
+version = 1
+
+# The base; ask Ann before you change it.
+[[model]]
+name = 'checkpoints/x' # the big one
+size = 1 # bytes
+sha256 = "` + digestA + `"
+license = 'MIT' # said so
+sources = [
+  # the mirror first
+  's3://bucket/x#y', # near
+  'https://host/x',
+]
+
+# a thought about nothing
+
+[[model]]
+  name = "vae/y"
+  size = 2
+  sha256 = '` + digestA + `'
+  sources = ['embed:y']
+# the end
+`
+
+func TestRewriteKeepsComments(t *testing.T) {
+	lock, err := ParseLock([]byte(commented))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := lock.Encode()
+	if err != nil || string(text) != commented {
+		t.Errorf("an unchanged lock, %v, becomes\n%s", err, text)
+	}
+	x, _ := lock.Find("checkpoints/x")
+	x.Size, x.Pieces, x.License, x.Sources = 3, digestA, "", []string{"https://host/x"}
+	lock.Set(x)
+	lock.Set(Entry{Name: "loras/new", SHA256: digestA, Sources: []string{"a:b", "c:d"}})
+	got, err := lock.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `# Ours.
+version = 1
+
+# The base; ask Ann before you change it.
+[[model]]
+name = 'checkpoints/x' # the big one
+size = 3 # bytes
+sha256 = "` + digestA + `"
+license = '' # said so
+# the mirror first
+# near
+sources = ['https://host/x']
+pieces = '` + digestA + `'
+
+# a thought about nothing
+
+[[model]]
+name = 'loras/new'
+size = 0
+sha256 = '` + digestA + `'
+license = ''
+sources = [
+  'a:b',
+  'c:d',
+]
+
+[[model]]
+  name = "vae/y"
+  size = 2
+  sha256 = '` + digestA + `'
+  sources = ['embed:y']
+# the end
+`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("rewritten lock (-want +got):\n%s", diff)
 	}
 }
 
@@ -86,6 +171,7 @@ func TestWriteLockKeepsTheOldOne(t *testing.T) {
 func FuzzParseLock(f *testing.F) {
 	f.Add([]byte("[[model]]\nname = 'vae/x'\nsize = 1\nsha256 = '" + digestA + "'\nlicense = 'MIT'\nsources = ['embed:x']\n"))
 	f.Add([]byte("model = 3"))
+	f.Add([]byte(commented))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		lock, err := ParseLock(data)
 		if err != nil {
@@ -99,8 +185,22 @@ func FuzzParseLock(f *testing.F) {
 		if err != nil {
 			t.Fatalf("an encoded lock does not parse: %v\n%s", err, text)
 		}
-		if len(again.Models) != len(lock.Models) {
-			t.Errorf("%d models became %d", len(lock.Models), len(again.Models))
+		if diff := cmp.Diff(lock.Models, again.Models, cmpopts.IgnoreFields(Entry{}, "Line"), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("models changed:\n%s\n%s", diff, text)
+		}
+		for i := range lock.Models {
+			lock.Models[i].Size++
+			lock.Models[i].Sources = append(lock.Models[i].Sources, "embed:more")
+		}
+		text, err = lock.Encode()
+		if err != nil {
+			t.Fatalf("a changed lock does not encode: %v", err)
+		}
+		if again, err = ParseLock(text); err != nil {
+			t.Fatalf("a changed lock does not parse: %v\n%s", err, text)
+		}
+		if diff := cmp.Diff(lock.Models, again.Models, cmpopts.IgnoreFields(Entry{}, "Line"), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("changed models differ:\n%s\n%s", diff, text)
 		}
 	})
 }

@@ -1,16 +1,15 @@
 package models
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Fetcher opens a model file at one kind of source. What it gives is checked by the caller; it need not be.
@@ -19,33 +18,130 @@ type Fetcher interface {
 }
 
 // Store keeps model files by content in Dir/blobs/sha256 and links names to them in Dir/models, which is laid out as a
-// ComfyUI models directory. Several processes may use one store.
+// ComfyUI models directory. A blob may be a link to a file elsewhere that was adopted. Several processes may use one store.
 type Store struct {
 	Dir      string
-	Fetchers map[string]Fetcher // by scheme of the source: "https", "embed"
+	Fetchers map[string]Fetcher // of Ensure, by scheme of the source: "embed"
 }
 
 // Ensure makes the store hold an entry's file under its name and returns the name's path. A file that is there already
-// costs a look at its size; otherwise the sources are tried in order. Errors are ErrDigest when content differs from the
-// entry, ErrMissing when no source gave a file.
+// costs a look at its size; otherwise the sources are read in order from their beginning to their end; package fetch knows better
+// ways for large files. Errors are ErrDigest when content differs from the entry, ErrMissing when no source gave a file.
 func (s *Store) Ensure(ctx context.Context, e Entry) (string, error) {
 	if err := e.Check(); err != nil {
 		return "", fmt.Errorf("ensure %w", err)
 	}
-	blob := s.blob(e)
-	if info, err := os.Stat(blob); err != nil || info.Size() != e.Size {
-		if err := s.fetch(ctx, e, blob); err != nil {
-			return "", fmt.Errorf("ensure model %q: %w", e.Name, err)
+	if !s.Has(e) {
+		if err := s.fetch(ctx, e, s.Blob(e)); err != nil {
+			return "", fmt.Errorf("ensure %s: %w", e, err)
 		}
 	}
-	name := filepath.Join(s.Dir, "models", filepath.FromSlash(e.Name))
-	if err := link(name, blob); err != nil {
-		return "", fmt.Errorf("ensure model %q: %w", e.Name, err)
+	return s.Link(e)
+}
+
+// Blob is where the store keeps an entry's content.
+func (s *Store) Blob(e Entry) string { return s.blob(e.SHA256) }
+
+func (s *Store) blob(digest string) string { return filepath.Join(s.Dir, "blobs", "sha256", digest) }
+
+// Name is where the store shows an entry's file under its name.
+func (s *Store) Name(e Entry) string {
+	return filepath.Join(s.Dir, "models", filepath.FromSlash(e.Name))
+}
+
+// Has reports whether the store has a blob of the entry's digest and size. It does not read it.
+func (s *Store) Has(e Entry) bool {
+	info, err := os.Stat(s.Blob(e))
+	return err == nil && info.Mode().IsRegular() && info.Size() == e.Size
+}
+
+// Partial is the file that an unfinished download of an entry is written to, on the file system of the blobs. Whoever uses
+// it holds the entry's Lock.
+func (s *Store) Partial(e Entry) string { return filepath.Join(s.Dir, "blobs", "partial", e.SHA256) }
+
+// Lock waits until nobody else, in this process or another, writes the entry's blob. waiting, which may be nil, is called
+// when that takes a while. held is false where the file system has no locks.
+func (s *Store) Lock(ctx context.Context, e Entry, waiting func()) (unlock func(), held bool, err error) {
+	return lockFile(ctx, s.Partial(e)+".lock", waiting)
+}
+
+// Put makes a complete, checked and synced file the entry's blob, in one step.
+func (s *Store) Put(e Entry, file string) error {
+	blob := s.Blob(e)
+	if err := os.MkdirAll(filepath.Dir(blob), 0o755); err != nil {
+		return err
 	}
+	// Blobs are read-only: what writes into a model by its name would change it for every project.
+	if err := os.Chmod(file, 0o444); err != nil {
+		return err
+	}
+	if err := os.Rename(file, blob); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(blob))
+}
+
+// Adopt makes a file elsewhere, whose content the caller has checked, the entry's blob without copying it.
+func (s *Store) Adopt(e Entry, file string) error {
+	file, err := filepath.Abs(file)
+	if err == nil {
+		file, err = filepath.EvalSymlinks(file)
+	}
+	if err != nil {
+		return fmt.Errorf("adopt %s: %w", e, err)
+	}
+	blob := s.Blob(e)
+	if file == blob {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(blob), 0o755); err != nil {
+		return fmt.Errorf("adopt %s: %w", e, err)
+	}
+	return replaceLink(blob, file)
+}
+
+// Link makes the entry's name a link to its blob and returns the name's path. A link of that name that leads elsewhere is
+// replaced; a file that somebody put there is an ErrDigest.
+func (s *Store) Link(e Entry) (string, error) {
+	name := s.Name(e)
+	if err := link(name, s.Blob(e)); err != nil {
+		return "", fmt.Errorf("link %s: %w", e, err)
+	}
+	s.Touch(e)
 	return name, nil
 }
 
-func (s *Store) blob(e Entry) string { return filepath.Join(s.Dir, "blobs", "sha256", e.SHA256) }
+// Touch notes that the entry's blob is used now. A note that cannot be written is left out: it only guides what is
+// removed first.
+func (s *Store) Touch(e Entry) {
+	file := s.usedFile(e.SHA256)
+	now := time.Now()
+	if os.Chtimes(file, now, now) == nil || os.MkdirAll(filepath.Dir(file), 0o755) != nil {
+		return
+	}
+	_ = os.WriteFile(file, nil, 0o644)
+}
+
+func (s *Store) usedFile(digest string) string { return filepath.Join(s.Dir, "blobs", "used", digest) }
+
+// Pieces returns the list of an entry's pieces, if the store knows it. A file of one piece is its own list.
+func (s *Store) Pieces(e Entry) (PieceList, bool) {
+	text, err := os.ReadFile(s.piecesFile(e.Pieces))
+	if err != nil || e.Pieces == "" {
+		return nil, false
+	}
+	list, err := ParsePieces(e, text)
+	return list, err == nil
+}
+
+// PutPieces keeps a list of pieces under its digest.
+func (s *Store) PutPieces(list PieceList) error {
+	return replaceFile(s.piecesFile(list.Digest()), bytes.NewReader(list.Text()))
+}
+
+func (s *Store) piecesFile(digest string) string {
+	return filepath.Join(s.Dir, "blobs", "pieces", digest)
+}
 
 // fetch writes the blob from the first source that has it.
 func (s *Store) fetch(ctx context.Context, e Entry, blob string) error {
@@ -65,57 +161,16 @@ func (s *Store) fetch(ctx context.Context, e Entry, blob string) error {
 }
 
 func (s *Store) fetchFrom(ctx context.Context, e Entry, source, blob string) error {
-	fetcher := s.Fetchers[scheme(source)]
+	fetcher := s.Fetchers[Scheme(source)]
 	if fetcher == nil {
-		return fmt.Errorf("nothing fetches %s: sources", scheme(source))
+		return fmt.Errorf("nothing fetches %s: sources", Scheme(source))
 	}
 	body, err := fetcher.Fetch(ctx, source)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	cancellable := readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return body.Read(p)
-	})
-	return replaceFile(blob, &checked{r: cancellable, entry: e, sum: sha256.New()})
-}
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// checked reads a model file and fails at its end, or before, unless it is the entry's.
-type checked struct {
-	r     io.Reader
-	entry Entry
-	sum   hash.Hash
-	n     int64
-}
-
-func (c *checked) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	c.sum.Write(p[:n])
-	if c.n > c.entry.Size {
-		return 0, fmt.Errorf("%w: longer than %d bytes", ErrDigest, c.entry.Size)
-	}
-	if err == io.EOF {
-		return n, c.end()
-	}
-	return n, err
-}
-
-func (c *checked) end() error {
-	if c.n < c.entry.Size {
-		return fmt.Errorf("%w: ends after %d of %d bytes", ErrDigest, c.n, c.entry.Size)
-	}
-	if got := hex.EncodeToString(c.sum.Sum(nil)); got != c.entry.SHA256 {
-		return fmt.Errorf("%w: sha256 is %s, want %s", ErrDigest, got, c.entry.SHA256)
-	}
-	return io.EOF
+	return replaceFile(blob, &checked{ctx: ctx, r: body, entry: e, sum: newSum()})
 }
 
 // link makes name a link to the blob. A link that leads elsewhere is replaced; a file that somebody put there is not.

@@ -54,7 +54,7 @@ func TestEnsure(t *testing.T) {
 	if want := []string{"mem:absent", "mem:bad", "mem:good"}; !slices.Equal(source.opened, want) {
 		t.Errorf("opened %v, want %v", source.opened, want)
 	}
-	noStrayFiles(t, store.Dir, "blobs/sha256/"+entry.SHA256, "models/vae/sub/x.pt")
+	noStrayFiles(t, store.Dir, "blobs/sha256/"+entry.SHA256, "blobs/used/"+entry.SHA256, "models/vae/sub/x.pt")
 	moved := store.Dir + "-moved"
 	if err := os.Rename(store.Dir, moved); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestEnsureMendsLinkAndBlob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(store.blob(entry), 3); err != nil {
+	if err := os.Truncate(store.Blob(entry), 3); err != nil {
 		t.Fatal(err)
 	}
 	os.Remove(path)
