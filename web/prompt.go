@@ -219,10 +219,9 @@ func (f bodyFields) extra(p *queue.Prompt) error {
 	}
 	if raw, ok := f["client_id"]; ok {
 		extra.set("client_id", raw)
+	}
+	if raw := extra.get("client_id"); kindOf(raw) != workflows.KindNull {
 		p.ClientID, _ = pythonText(raw)
-		if kindOf(raw) == workflows.KindNull {
-			p.ClientID = ""
-		}
 	}
 	var secret object
 	kept := make(object, 0, len(extra))

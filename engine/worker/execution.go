@@ -192,7 +192,7 @@ func (x *execution) fail(err error) {
 	if len(x.history) == 0 {
 		x.record("execution_start", encode(stamped{x.prompt, stamp(time.Now())}))
 	}
-	f := failure(x.prompt, e, x.executed(), nil)
+	f := x.failure(e, x.executed(), nil)
 	f.Traceback, f.Timestamp = []string{err.Error()}, stamp(time.Now())
 	x.ending = &ending{"execution_error", encode(f)}
 }

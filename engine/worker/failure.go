@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -39,11 +40,15 @@ func exception(err error) string {
 	return "RuntimeError"
 }
 
-// failure is the execution_error of a node. executed are the nodes that
-// finished, all are those of the prompt.
-func failure(prompt string, e *engine.NodeError, executed, all []string) failed {
-	f := failed{Prompt: prompt, Node: orElse(e.Real, e.Node), Class: orElse(e.RealClass, e.Class), Executed: list(executed),
-		Message: e.Err.Error() + "\n", Exception: exception(e.Err), Traceback: []string{e.Error()}, Inputs: inputs(e.Inputs), Outputs: list(all)}
+// failure is the execution_error of a node, without the time. executed are the
+// nodes that finished, all are those of the prompt.
+func (x *execution) failure(e *engine.NodeError, executed, all []string) failed {
+	var declared []engine.Input
+	if t, ok := x.w.Catalog().Type(e.Class); ok {
+		declared = t.Inputs
+	}
+	f := failed{Prompt: x.prompt, Node: orElse(e.Real, e.Node), Class: orElse(e.RealClass, e.Class), Executed: list(executed),
+		Message: e.Err.Error() + "\n", Exception: exception(e.Err), Traceback: []string{e.Error()}, Inputs: inputs(e.Inputs, declared), Outputs: list(all)}
 	switch {
 	case e.Kind == engine.DependencyCycle:
 		f.Exception, f.Message, f.Traceback = "graph.DependencyCycleError", "Dependency cycle detected\n"+e.Err.Error()+"\n", []string{}
@@ -68,16 +73,26 @@ func orElse(s, fallback string) string {
 	return s
 }
 
-// inputs are the values that a node was given, by input. Of what is no plain
-// value only the type is told.
-func inputs(values map[string][]any) json.RawMessage {
-	out := make(map[string]any, len(values))
-	for name, items := range values {
-		shown := make([]any, len(items))
-		for i, item := range items {
+// inputs are the values that a node was given, by input, declared ones first. Of
+// what is no plain value only the type is told.
+func inputs(values map[string][]any, declared []engine.Input) json.RawMessage {
+	out := engine.Members{}
+	add := func(name string) {
+		shown := make([]any, len(values[name]))
+		for i, item := range values[name] {
 			shown[i] = describe(item)
 		}
-		out[name] = shown
+		out = append(out, engine.Member{Key: name, Value: shown})
+	}
+	rest := maps.Clone(values)
+	for _, in := range declared {
+		if _, ok := rest[in.Name]; ok {
+			add(in.Name)
+			delete(rest, in.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(rest)) {
+		add(name)
 	}
 	return encode(out)
 }

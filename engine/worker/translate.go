@@ -84,7 +84,7 @@ func (x *execution) tellProgress(e engine.Event, passing bool) {
 }
 
 func (x *execution) failNode(e engine.Event) {
-	f := failure(x.prompt, e.Err, e.Nodes, e.All)
+	f := x.failure(e.Err, e.Nodes, e.All)
 	f.Timestamp = stamp(e.Time)
 	x.ending = &ending{"execution_error", encode(f)}
 }

@@ -80,7 +80,9 @@ type Event struct {
 	Recv       json.RawMessage
 	RecvBinary json.RawMessage `json:"recv_binary"`
 	Send       json.RawMessage
-	Close      bool
+	SendText   string `json:"send_text"` // as it is, no JSON
+	Close      bool   // by the client
+	Closed     bool
 	Request    *Request
 	Response   *Response
 	Note       string
