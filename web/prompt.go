@@ -1,12 +1,13 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"strings"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 
@@ -85,20 +86,17 @@ type bodyFields map[string]json.RawMessage
 // readBody reads the body of a request as ComfyUI does: a list or a text counts as an object without members, and what
 // is no JSON at all, null, a number or a truth value makes it stumble.
 func readBody(data []byte) (bodyFields, error) {
-	if !json.Valid(data) {
-		if data = quoteBare(data); !json.Valid(data) {
-			return nil, errTrouble
-		}
-	}
 	switch kindOf(data) {
 	case workflows.KindObject:
 		var fields bodyFields
-		if err := json.Unmarshal(data, &fields); err != nil {
-			return nil, refused("invalid_prompt", "The request's body cannot be read.", err.Error())
+		if json.Unmarshal(data, &fields) != nil && json.Unmarshal(quoteBare(data), &fields) != nil {
+			return nil, errTrouble
 		}
 		return fields, nil
 	case workflows.KindList, workflows.KindString:
-		return bodyFields{}, nil
+		if json.Valid(data) || json.Valid(quoteBare(data)) {
+			return bodyFields{}, nil
+		}
 	}
 	return nil, errTrouble
 }
@@ -134,7 +132,7 @@ func (s *Server) readPrompt(fields bodyFields) (p queue.Prompt, plan *engine.Pla
 		return p, nil, err
 	}
 	catalog := s.Catalog()
-	graph, err := readGraph(raw, catalog)
+	graph, exact, err := readGraph(raw, catalog)
 	if err != nil {
 		return p, nil, err
 	}
@@ -144,7 +142,10 @@ func (s *Server) readPrompt(fields bodyFields) (p queue.Prompt, plan *engine.Pla
 	for _, step := range plan.Targets {
 		p.Targets = append(p.Targets, step.ID)
 	}
-	p.Graph = encodeGraph(plan.Graph, graph)
+	p.Graph = raw
+	if !exact || !plan.Graph.Equal(graph) {
+		p.Graph = encodeGraph(plan.Graph, graph)
+	}
 	return p, plan, fields.extra(&p)
 }
 
@@ -211,22 +212,54 @@ var secrets = []string{"auth_token_comfy_org", "api_key_comfy_org"}
 
 // extra fills what extra_data holds into the prompt, with the client's id in it.
 func (f bodyFields) extra(p *queue.Prompt) error {
-	var extra object
+	raw := json.RawMessage("{}")
 	if f.given("extra_data") {
-		if err := json.Unmarshal(f["extra_data"], &extra); err != nil {
-			return refused("invalid_prompt", "extra_data is no object.", "")
+		raw = bytes.TrimSpace(f["extra_data"])
+	}
+	if kindOf(raw) != workflows.KindObject {
+		return refused("invalid_prompt", "extra_data is no object.", "")
+	}
+	id, named := f["client_id"]
+	if f.given("client_id") {
+		p.ClientID, _ = pythonText(id)
+	}
+	if holdsOwn(raw) {
+		return splitExtra(p, raw, id)
+	}
+	if !named {
+		p.Extra = raw
+		return nil
+	}
+	// The usual case, without taking a workflow apart that may be long.
+	p.Extra = slices.Concat(bytes.TrimRight(raw[:len(raw)-1], " \t\r\n"), []byte(`,"client_id":`), id, []byte("}"))
+	if empty := raw[1 : len(raw)-1]; len(bytes.TrimSpace(empty)) == 0 {
+		p.Extra = slices.Concat([]byte(`{"client_id":`), id, []byte("}"))
+	}
+	return nil
+}
+
+// holdsOwn reports whether extra_data may have members that need care. A key may be written with escapes.
+func holdsOwn(raw json.RawMessage) bool {
+	for _, key := range append(secrets, "client_id", `\u`) {
+		if bytes.Contains(raw, []byte(key)) {
+			return true
 		}
 	}
-	if raw, ok := f["client_id"]; ok {
-		extra.set("client_id", raw)
+	return false
+}
+
+// splitExtra takes the secrets out of extra_data and sets the client's id, if there is one.
+func splitExtra(p *queue.Prompt, raw, id json.RawMessage) error {
+	var extra, secret object
+	if err := json.Unmarshal(raw, &extra); err != nil {
+		return refused("invalid_prompt", "extra_data cannot be read.", err.Error())
 	}
-	if raw := extra.get("client_id"); kindOf(raw) != workflows.KindNull {
-		p.ClientID, _ = pythonText(raw)
+	if id != nil {
+		extra.set("client_id", id)
 	}
-	var secret object
 	kept := make(object, 0, len(extra))
 	for _, m := range extra {
-		if isSecret(m.Key) {
+		if slices.Contains(secrets, m.Key) {
 			secret = append(secret, m)
 		} else {
 			kept = append(kept, m)
@@ -237,13 +270,4 @@ func (f bodyFields) extra(p *queue.Prompt) error {
 	}
 	p.Extra, _ = kept.MarshalJSON()
 	return nil
-}
-
-func isSecret(key string) bool {
-	for _, secret := range secrets {
-		if strings.EqualFold(key, secret) {
-			return true
-		}
-	}
-	return false
 }
