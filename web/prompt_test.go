@@ -98,7 +98,7 @@ func TestClosedQueue(t *testing.T) {
 func TestSecretsStaySecret(t *testing.T) {
 	s := newStage(t, queue.Options{Memory: true})
 	status, answer := s.post(t, "/prompt", smallPrompt(
-		`"prompt_id":"p","client_id":"c","extra_data":{"auth_token_comfy_org":"hush-1","API_KEY_comfy_org":"hush-2","k":1}`))
+		`"prompt_id":"p","client_id":"c","extra_data":{"auth\u005ftoken_comfy_org":"hush-1","api_key_comfy_org":"hush-2","k":1}`))
 	if status != http.StatusOK {
 		t.Fatalf("status %d: %s", status, answer)
 	}
@@ -114,7 +114,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if secret := string(lease.Prompt.Secret); secret != `{"auth_token_comfy_org":"hush-1","API_KEY_comfy_org":"hush-2"}` {
+	if secret := string(lease.Prompt.Secret); secret != `{"auth_token_comfy_org":"hush-1","api_key_comfy_org":"hush-2"}` {
 		t.Errorf("the worker gets the secret %s", secret)
 	}
 	if err := lease.Done(t.Context(), json.RawMessage(`{"outputs":{},"status":{},"meta":{}}`)); err != nil {

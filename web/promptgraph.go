@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/comfyrun/comfyrun/engine"
@@ -14,31 +13,28 @@ import (
 const uiFormat = `The workflow is in the format in which the editor saves it, with "nodes" and "links". ` +
 	`Send the API format: "Export (API)" in the editor's menu.`
 
-// readGraph reads the prompt itself. What ComfyUI refuses before it looks at inputs is refused here.
-func readGraph(raw json.RawMessage, catalog *engine.Catalog) (*workflows.Graph, error) {
+// readGraph reads the prompt itself. What ComfyUI refuses before it looks at inputs is refused here. The graph is exact
+// when it says no more and no less than the text.
+func readGraph(raw json.RawMessage, catalog *engine.Catalog) (graph *workflows.Graph, exact bool, err error) {
 	v, err := workflows.ParseValue(raw)
 	if err != nil {
-		return nil, refused("invalid_prompt", "The prompt cannot be read.", err.Error())
+		return nil, false, refused("invalid_prompt", "The prompt cannot be read.", err.Error())
 	}
 	nodes, err := promptNodes(v)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	changed, err := scanNodes(nodes, catalog)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if changed {
 		v = workflows.ObjectValue(nodes)
 	}
-	graph, err := workflows.FromValue(v)
-	switch {
-	case errors.Is(err, workflows.ErrUIFormat):
-		return nil, refused("invalid_prompt", "The prompt is no workflow in the API format.", uiFormat)
-	case err != nil:
-		return nil, refused("invalid_prompt", "The prompt cannot be read.", err.Error())
+	if graph, err = workflows.FromValue(v); err != nil {
+		return nil, false, refused("invalid_prompt", "The prompt cannot be read.", err.Error())
 	}
-	return graph, nil
+	return graph, !changed, nil
 }
 
 // promptNodes is the members of a prompt. An empty list or text stands for no nodes.
