@@ -69,14 +69,23 @@ func (s *Server) postPrompt(c *gin.Context) {
 	s.enqueue(c, p, plan)
 }
 
-// enqueue submits a checked prompt and answers with its receipt.
+// enqueue submits a checked prompt and answers with its receipt, or what became of it if the client waits.
 func (s *Server) enqueue(c *gin.Context, p queue.Prompt, plan *engine.Plan) {
+	wait, err := readWaiting(c.Request)
+	if err != nil {
+		s.deny(c, http.StatusBadRequest, "invalid_query", err.Error())
+		return
+	}
 	receipt, err := s.Queue.Submit(context.WithoutCancel(c.Request.Context()), p)
 	if err != nil {
 		s.refuse(c, err)
 		return
 	}
 	s.tellStatus(receipt.ID)
+	if wait.For > 0 {
+		s.answerPrompt(c, receipt.ID, wait)
+		return
+	}
 	s.answerJSON(c, http.StatusOK, accepted{receipt.ID, numberText(receipt.Number, receipt.Assigned), nodeErrors(plan.Invalid)})
 }
 

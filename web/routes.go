@@ -69,4 +69,7 @@ func (s *Server) route() {
 	s.modelRoutes()
 	s.systemRoutes()
 	s.userRoutes()
+	s.namedRoutes()
+	s.openapiRoutes()
+	s.pageRoutes()
 }

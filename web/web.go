@@ -42,6 +42,7 @@ type Options struct {
 	Log       *slog.Logger // nil: nothing is logged
 	MaxUpload int64        // bytes of a request's body; 0: 100 MiB
 	Frontend  string       // folder of ComfyUI's editor; "": the built-in page is all there is
+	Workflows string       // folder of named workflows; "": none are
 	MultiUser bool         // users are told apart by the comfy-user header
 	CORS      string       // origin whose pages may call, "*": any; "": the Origin and Host of a request must agree
 	Compress  bool         // compress answers for clients that accept it
@@ -61,6 +62,7 @@ type Server struct {
 	Options
 	fileState
 	socketState
+	callState
 	router *gin.Engine
 }
 
@@ -81,7 +83,12 @@ func New(o Options) (*Server, error) {
 		s.closeFolders()
 		return nil, fmt.Errorf("make server: %w", err)
 	}
+	if err := s.openLibrary(); err != nil {
+		s.closeFolders()
+		return nil, fmt.Errorf("make server: %w", err)
+	}
 	if err := s.openHub(); err != nil {
+		s.stopWatching()
 		s.closeFolders()
 		return nil, fmt.Errorf("make server: %w", err)
 	}
@@ -94,6 +101,7 @@ func (s *Server) Handler() http.Handler { return plainPaths(s.router) }
 
 // Close lets go of sockets and folders.
 func (s *Server) Close() error {
+	s.stopWatching()
 	s.closeHub()
 	return s.closeFolders()
 }
