@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 )
@@ -14,15 +15,18 @@ type answer struct {
 	gin.ResponseWriter
 	s       *Server
 	request *http.Request
+	control *http.ResponseController
 	body    *body // nil: the request has none
 	encoder encoder
 	started bool
 	dropped bool // what the handler writes is not sent
+
+	hijacked bool
 }
 
 // wrap puts the writer in place.
 func (s *Server) wrap(c *gin.Context) {
-	w := &answer{ResponseWriter: c.Writer, s: s, request: c.Request}
+	w := &answer{ResponseWriter: c.Writer, s: s, request: c.Request, control: http.NewResponseController(c.Writer)}
 	c.Writer = w
 	defer func() {
 		w.finish()
@@ -37,6 +41,7 @@ func (w *answer) start(withBody bool) {
 		return
 	}
 	w.started = true
+	w.hurry()
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
 	if w.body != nil && w.body.status != 0 {
@@ -52,6 +57,10 @@ func (w *answer) start(withBody bool) {
 		w.encoder = encode(header, w.request, w.Status(), w.ResponseWriter)
 	}
 }
+
+// hurry gives the client time to take what is written next. Without it, one that stops reading would hold on to a file
+// and a goroutine for ever.
+func (w *answer) hurry() { w.control.SetWriteDeadline(time.Now().Add(w.s.patience)) } // may be unsupported: then there is none
 
 // complain answers about the body and closes the connection, on which the rest of it may be under way.
 func (w *answer) complain() {
@@ -70,6 +79,9 @@ func (w *answer) finish() {
 		w.encoder.Close() // a client that is gone needs no end
 	}
 	w.start(false)
+	if !w.hijacked {
+		w.hurry()
+	}
 }
 
 // WriteHeaderNow sends the header.
@@ -81,6 +93,7 @@ func (w *answer) WriteHeaderNow() {
 // Write sends a piece of the body.
 func (w *answer) Write(p []byte) (int, error) {
 	w.start(len(p) > 0)
+	w.hurry()
 	switch {
 	case w.dropped:
 		return len(p), nil
@@ -99,6 +112,7 @@ func (w *answer) Written() bool { return w.started || w.ResponseWriter.Written()
 // Flush sends what was written so far.
 func (w *answer) Flush() {
 	w.start(false)
+	w.hurry()
 	if w.encoder != nil {
 		w.encoder.Flush()
 	}
@@ -107,7 +121,7 @@ func (w *answer) Flush() {
 
 // Hijack hands out the connection, for a socket.
 func (w *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.started = true
+	w.started, w.hijacked = true, true
 	return w.ResponseWriter.Hijack()
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// bodyPatience is how long a client may take to send anything at all of a body.
-	bodyPatience = 30 * time.Second
+	// patience is how long a client may take to send anything at all of a body, or to read a piece of an answer.
+	patience = 30 * time.Second
 	// bodyRate is what it must send from then on, in bytes per second: who sends a byte now and then is let go.
 	bodyRate = 8 << 10
 )

@@ -26,6 +26,9 @@ func encode(header http.Header, r *http.Request, status int, w io.Writer) encode
 	if !strings.Contains(accepts, "gzip") {
 		return nil
 	}
+	if etag := header.Get("ETag"); strings.HasPrefix(etag, `"`) {
+		header.Set("ETag", "W/"+etag) // the same content, other bytes
+	}
 	header.Del("Content-Length")
 	header.Del("Accept-Ranges")
 	if strings.Contains(accepts, "deflate") {

@@ -363,3 +363,34 @@ func TestSteadyBody(t *testing.T) {
 		t.Errorf("%v %v", info, err)
 	}
 }
+
+// A client that asks for much and does not read is let go.
+func TestSlowReader(t *testing.T) {
+	s, _, base := recorded(t, Options{})
+	s.patience = 300 * time.Millisecond
+	file, err := os.Create(filepath.Join(base, "output", "large.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Truncate(1 << 30); err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	done := make(chan struct{})
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(done)
+		s.Handler().ServeHTTP(w, r)
+	}))
+	defer h.Close()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, plain("GET", "/view?filename=large.bin"))
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("the handler still waits")
+	}
+}

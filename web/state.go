@@ -18,7 +18,7 @@ type fileState struct {
 	renders      chan struct{} // as many as may decode pictures at a time
 	logs         *LogTail
 	logReaders   logReaders
-	patience     time.Duration // with slow bodies
+	patience     time.Duration // with slow clients
 }
 
 // openFolders opens the folders of Dirs, and makes those that are missing.
@@ -28,7 +28,7 @@ func (s *Server) openFolders() error {
 	}
 	s.users, s.editor = &folder{dir: s.Dirs.User}, &folder{dir: s.Frontend, given: true}
 	s.renders = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
-	s.patience = bodyPatience
+	s.patience = patience
 	for _, f := range s.allFolders() {
 		if f.dir == "" {
 			continue
