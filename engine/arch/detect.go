@@ -44,6 +44,9 @@ const (
 func Detect(w nn.Weights) (*Checkpoint, error) {
 	unet := Under(w, unetPrefix)
 	f, seems := unetFamily(unet)
+	if hasName(w, "cc_projection.") {
+		f, seems = nil, "a novel-view model (Zero123)"
+	}
 	if f == nil {
 		if seems == "" {
 			seems = resemblance(w)
@@ -108,11 +111,17 @@ func unetFamily(w nn.Weights) (f *Family, seems string) {
 		return nil, "a video model"
 	case channels == 7:
 		return nil, "an upscaling model (7 input channels)"
-	case channels == 8:
-		return nil, "an InstructPix2Pix or novel-view model (8 input channels)"
-	case channels != 4 && channels != 9:
+	case channels != 4 && channels != 8 && channels != 9:
 		return nil, fmt.Sprintf("a UNet with %d input channels", channels)
 	}
+	if f, seems = widthFamily(w); f != nil && in[1] == 8 && !f.Edits {
+		return nil, "a " + f.Name + " model with 8 input channels"
+	}
+	return f, seems
+}
+
+// widthFamily tells the families apart by widths alone.
+func widthFamily(w nn.Weights) (f *Family, seems string) {
 	if adm := shapeOf(w, "label_emb.0.0.weight"); len(adm) == 2 {
 		return admFamily(adm[1], textWidth(w))
 	}

@@ -14,7 +14,11 @@ type Family struct {
 	Numbers []Number
 	// LatentScale brings the autoencoder's latents to about unit deviation.
 	LatentScale float32
-	Predicts    Prediction
+	// Edits says that there are models of the family for editing pictures by
+	// instructions, which see the picture in four more channels.
+	// Source: Brooks et al., InstructPix2Pix, 2023.
+	Edits    bool
+	Predicts Prediction
 }
 
 // Prediction says how to tell what a network of a family predicts.
@@ -79,7 +83,7 @@ const (
 // https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5/blob/main/vae/config.json
 func sd1() *Family {
 	return &Family{
-		Name: "Stable Diffusion 1.x", UNet: UNet{Heads: 8}, LatentScale: 0.18215,
+		Name: "Stable Diffusion 1.x", UNet: UNet{Heads: 8}, LatentScale: 0.18215, Edits: true,
 		Text: []TextEncoder{{
 			Name: "clip_l", Places: []string{"cond_stage_model.transformer."}, Pad: endToken,
 			Net: CLIPText{HeadWidth: headWidth, Stop: -1},
@@ -105,7 +109,7 @@ func sd2() *Family {
 // https://github.com/Stability-AI/generative-models/blob/main/configs/inference/sd_xl_base.yaml
 func sdxl() *Family {
 	return &Family{
-		Name: "Stable Diffusion XL", UNet: UNet{HeadWidth: headWidth}, LatentScale: 0.13025, Predicts: ByKey,
+		Name: "Stable Diffusion XL", UNet: UNet{HeadWidth: headWidth}, LatentScale: 0.13025, Predicts: ByKey, Edits: true,
 		Text: []TextEncoder{
 			{
 				Name: "clip_l", Places: []string{"conditioner.embedders.0.transformer."}, Pad: endToken,
