@@ -171,6 +171,27 @@ type evaluation struct {
 	inputs map[string]*tensor.Tensor
 	sigma  float32
 	images int // of the latent; the batch is a multiple
+	// controlText is the context of controls, nil for that of inputs.
+	controlText *tensor.Tensor
+}
+
+// controlTexts joins what the controls of pieces attend to, nil where that is
+// what the network attends to.
+func controlTexts(batch []*piece, images int) (*tensor.Tensor, error) {
+	own, n := false, 1
+	text := func(p *piece) *tensor.Tensor {
+		if p.region.controlText != nil {
+			return p.region.controlText
+		}
+		return p.region.inputs["context"]
+	}
+	for _, p := range batch {
+		own, n = own || p.region.controlText != nil, lcm(n, text(p).Dim(1))
+	}
+	if !own || batch[0].region.control == nil {
+		return nil, nil
+	}
+	return stacked(batch, func(p *piece) *tensor.Tensor { return repeatInput(text(p), images, n) })
 }
 
 // steer adds to the network's inputs what a control has to say.
@@ -259,6 +280,9 @@ func (g *guidance) ownResiduals(ctx context.Context, c *Control, e evaluation) (
 			continue
 		}
 		in[name] = e.inputs[name]
+		if name == "context" && e.controlText != nil {
+			in[name] = e.controlText
+		}
 		if in[name] == nil || in[name].Dim(-1) != want {
 			return nil, fmt.Errorf("%s does not fit %s: it was trained for another family of models", net.File(), g.model.File())
 		}

@@ -159,7 +159,11 @@ func (g *guidance) evaluateBatch(ctx context.Context, batch []*piece, x *tensor.
 			return err
 		}
 	}
-	if err := g.steer(ctx, batch[0].region.control, evaluation{in, inputs, sigma, x.Dim(0)}); err != nil {
+	e := evaluation{x: in, inputs: inputs, sigma: sigma, images: x.Dim(0)}
+	if e.controlText, err = controlTexts(batch, x.Dim(0)); err != nil {
+		return err
+	}
+	if err := g.steer(ctx, batch[0].region.control, e); err != nil {
 		return err
 	}
 	out, err := g.model.outputs(ctx, in, inputs, sigma)

@@ -10,6 +10,35 @@ import (
 // inputChannels names the channels that a network takes beside the latent's.
 const inputChannels = "channels"
 
+// moreChannels returns what the network takes beside the latent, nil for
+// nothing.
+func (j *run) moreChannels(e Cond) (*tensor.Tensor, error) {
+	if j.model.edits {
+		return j.editChannels(e)
+	}
+	return j.inpaintChannels(e)
+}
+
+// editChannels returns the latent of the picture that is to be changed, [batch,
+// channels, height, width]: as the autoencoder gives it, or scaled where the
+// network was trained so, as CosXL's. Without a picture it is 0.
+// Source: Brooks et al., InstructPix2Pix, 2023;
+// https://github.com/timothybrooks/instruct-pix2pix.
+func (j *run) editChannels(e Cond) (*tensor.Tensor, error) {
+	if e.ConcatLatent == nil {
+		return tensor.New(j.latent.Shape...), nil
+	}
+	picture := e.ConcatLatent
+	if j.model.editsScaled {
+		picture = j.model.format.in(picture)
+	}
+	picture, err := fitted(picture, j.latent.Shape)
+	if err != nil {
+		return nil, fmt.Errorf("picture to be changed: %w", err)
+	}
+	return picture, nil
+}
+
 // inpaintChannels returns what the network of an inpainting checkpoint takes
 // beside the latent, [batch, 1+channels, height, width]: the rounded mask and
 // the latent of the picture with the masked part in grey; nil for other

@@ -35,6 +35,9 @@ type Model struct {
 	family  string
 	// inpaints says that the network takes a mask and the masked latent too.
 	inpaints bool
+	// edits says that the network takes the latent of a picture that it is told
+	// to change, editsScaled that it takes it scaled.
+	edits, editsScaled bool
 }
 
 func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, error) {
@@ -49,6 +52,7 @@ func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, err
 		runtime: r, unet: newComponent("unet", f, graph), arch: parts.UNet, family: parts.Name, numbers: parts.Numbers,
 		channels: out.Shape[0], format: latentFormat{scale: parts.LatentScale},
 		inpaints:  in.Shape[1] == 2*out.Shape[0]+1,
+		edits:     in.Shape[1] == 2*out.Shape[0],
 		textWidth: inputWidth(graph, "context"), vectorWidth: inputWidth(graph, "y"),
 	}
 	m.unet.weights, m.unet.trace = parts.Model, trace

@@ -19,7 +19,9 @@ type region struct {
 	mask       *tensor.Tensor // [batch, height, width] of the whole latent, or nil
 	start, end float64        // noise levels between which it applies
 	control    *Control
-	fallback   bool // only for where no other entry applies
+	// controlText is the context of the control, nil for that of inputs.
+	controlText *tensor.Tensor
+	fallback    bool // only for where no other entry applies
 	// controlBoth has the control apply to other lists too.
 	controlBoth bool
 }
@@ -39,7 +41,7 @@ func (j *run) regions(c Conditioning, negative bool) ([]region, error) {
 		r := region{
 			inputs: inputs, strength: float32(e.Strength), area: rect{height: shape[2], width: shape[3]},
 			start: m.PercentToSigma(e.Start), end: m.PercentToSigma(e.End),
-			control: e.Control, controlBoth: e.ControlBoth, fallback: e.Fallback,
+			control: e.Control, controlText: e.ControlText, controlBoth: e.ControlBoth, fallback: e.Fallback,
 		}
 		if e.Start <= 0 {
 			r.start = math.Inf(1)
@@ -53,7 +55,7 @@ func (j *run) regions(c Conditioning, negative bool) ([]region, error) {
 			}
 		}
 		r.area = r.area.clip(shape[2], shape[3])
-		if r.channels, err = j.inpaintChannels(e); err != nil {
+		if r.channels, err = j.moreChannels(e); err != nil {
 			return nil, err
 		}
 		out = append(out, r)
@@ -143,7 +145,7 @@ func withSameArea(list []region, r region) []region {
 	if best < 0 || list[best].hasArea && list[best].area == r.area {
 		return list
 	}
-	r.inputs, r.channels = list[best].inputs, list[best].channels
+	r.inputs, r.channels, r.controlText = list[best].inputs, list[best].channels, list[best].controlText
 	return append(list, r)
 }
 

@@ -73,6 +73,7 @@ func (m *Model) byKey(f *weights.File) error {
 		m.schedule = sampling.NewContinuousEDM(sampling.EDM, 0.002, 80, 0.5)
 		m.format = playground25()
 	case has(markSigmaMax):
+		m.editsScaled = true
 		return m.continuousVelocity(f)
 	case has(markVelocity):
 		m.schedule = sampling.NewDiscrete(sampling.VPrediction, has(markTerminal))

@@ -46,6 +46,8 @@ type Cond struct {
 	Text *tensor.Tensor
 	// Pooled is the pooled text vector, [1, width], nil when the encoder has none.
 	Pooled *tensor.Tensor
+	// ControlText is what the entry's control attends to, nil for Text.
+	ControlText *tensor.Tensor
 	// Area limits the entry to a rectangle; nil means the whole latent.
 	Area *Area
 	// Strength weighs the entry against others at the same place.
@@ -60,7 +62,8 @@ type Cond struct {
 	// ConcatLatent and ConcatMask are for the networks of inpainting checkpoints:
 	// the latent, unscaled, of the picture with the part to be painted in grey,
 	// and where that is, [batch, (1,) height, width]. Nil stands for the latent
-	// of the run and its noise mask.
+	// of the run and its noise mask. Networks that edit by instructions take the
+	// latent of the picture to be changed.
 	ConcatLatent, ConcatMask *tensor.Tensor
 	// Start and End bound the part of the run, in fractions of its progress, in
 	// which the entry applies.
@@ -111,7 +114,7 @@ func (c Conditioning) Digest() string {
 			parts = append(parts, *e.Area)
 		}
 		parts = append(parts, e.Hints.hash()...)
-		parts = append(parts, e.Text, e.Pooled, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End, e.Control.Digest(), e.ControlBoth, e.Fallback)
+		parts = append(parts, e.Text, e.Pooled, e.ControlText, e.Mask, e.Strength, e.MaskStrength, e.MaskBounds, e.ConcatLatent, e.ConcatMask, e.Start, e.End, e.Control.Digest(), e.ControlBoth, e.Fallback)
 	}
 	return digest(parts...)
 }
@@ -123,7 +126,7 @@ func (l Latent) Bytes() int64 { return bytesOf(l.Samples, l.NoiseMask) }
 func (c Conditioning) Bytes() int64 {
 	var n int64
 	for _, e := range c {
-		n += bytesOf(e.Text, e.Pooled, e.Mask, e.ConcatLatent, e.ConcatMask)
+		n += bytesOf(e.Text, e.Pooled, e.ControlText, e.Mask, e.ConcatLatent, e.ConcatMask)
 		for c := e.Control; c != nil; c = c.Previous {
 			n += bytesOf(c.Hint.Tensor)
 		}
