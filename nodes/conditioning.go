@@ -28,6 +28,8 @@ func addConditioning(c *engine.Catalog) {
 		Title("ConditioningZeroOut").Doc("Replaces the text states by zeros.")
 	engine.Add(c, "ConditioningSetTimestepRange", "advanced/conditioning", timestepRange{End: 1}, setTimestepRange).
 		Title("ConditioningSetTimestepRange").Doc("Applies a prompt in part of the run only.")
+	engine.Add(c, "CLIPTextEncodeControlnet", "_for_testing/conditioning", encodeControlText{}, encodeControlPrompt).V3().Module("comfy_extras.nodes_cond").Experimental().Device().
+		Doc("Has the ControlNet of a prompt see another prompt.")
 	addConditioningAreas(c)
 }
 
@@ -44,6 +46,20 @@ func encodePrompt(ctx context.Context, in encodeText) (diffusion.Conditioning, e
 		return nil, errNoCLIP
 	}
 	return in.CLIP.Encode(ctx, in.Text)
+}
+
+type encodeControlText struct {
+	CLIP *diffusion.CLIP        `in:"clip"`
+	In   diffusion.Conditioning `in:"conditioning"`
+	Text string                 `in:"text" ui:"multiline,dynamicPrompts"`
+}
+
+func encodeControlPrompt(ctx context.Context, in encodeControlText) (diffusion.Conditioning, error) {
+	encoded, err := encodePrompt(ctx, encodeText{Text: in.Text, CLIP: in.CLIP})
+	if err != nil {
+		return nil, err
+	}
+	return in.In.Map(func(e *diffusion.Cond) { e.ControlText = encoded[0].Text }), nil
 }
 
 type setLastLayer struct {

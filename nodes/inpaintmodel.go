@@ -5,12 +5,16 @@ import (
 
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/diffusion"
+	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// addInpaintModels declares the nodes for inpainting checkpoints.
+// addInpaintModels declares the nodes for checkpoints that see a picture:
+// inpainting and editing ones.
 func addInpaintModels(c *engine.Catalog) {
 	engine.Add(c, "InpaintModelConditioning", "conditioning/inpaint", inpaintConditioning{NoiseMask: true}, conditionInpainting).Device().
 		Doc("Shows an inpainting model the picture and the part of it that is to be painted.")
+	engine.Add(c, "InstructPixToPixConditioning", "conditioning/instructpix2pix", editConditioning{}, conditionEdit).V3().Module("comfy_extras.nodes_ip2p").Device().
+		Doc("Shows a model that edits by instructions the picture that is to be changed.")
 }
 
 type inpaintConditioning struct {
@@ -51,6 +55,27 @@ func conditionInpainting(ctx context.Context, in inpaintConditioning) (out inpai
 		out.Latent.NoiseMask = mask
 	}
 	show := func(e *diffusion.Cond) { e.ConcatLatent, e.ConcatMask = masked, mask }
+	out.Positive, out.Negative = in.Positive.Map(show), in.Negative.Map(show)
+	return out, nil
+}
+
+type editConditioning struct {
+	Positive diffusion.Conditioning `in:"positive"`
+	Negative diffusion.Conditioning `in:"negative"`
+	VAE      *diffusion.VAE         `in:"vae"`
+	Pixels   diffusion.Image        `in:"pixels"`
+}
+
+func conditionEdit(ctx context.Context, in editConditioning) (out inpaintConditioned, err error) {
+	if in.VAE == nil {
+		return out, errNoVAE
+	}
+	picture, err := in.VAE.Encode(ctx, in.Pixels)
+	if err != nil {
+		return out, err
+	}
+	out.Latent.Samples = tensor.New(picture.Shape...)
+	show := func(e *diffusion.Cond) { e.ConcatLatent = picture }
 	out.Positive, out.Negative = in.Positive.Map(show), in.Negative.Map(show)
 	return out, nil
 }

@@ -116,3 +116,51 @@ func TestLoadersRefuse(t *testing.T) {
 		}
 	}
 }
+
+// TestEditConditioning encodes a picture for an editing model, cropped to whole
+// latent pixels, and starts from nothing.
+func TestEditConditioning(t *testing.T) {
+	r, name := loaderRuntime(t)
+	whole, err := r.loadCheckpoint(t.Context(), loadCheckpoint{Name: checkpointName(name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cond, err := encodePrompt(t.Context(), encodeText{Text: "a cat", CLIP: whole.CLIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pixels := diffusion.Image{Tensor: tensor.Full(0.25, 2, 19, 26, 3)}
+	out, err := conditionEdit(t.Context(), editConditioning{Positive: cond, Negative: cond, VAE: whole.VAE, Pixels: pixels})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := whole.VAE.Encode(t.Context(), pixels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !out.Latent.Samples.IsZero() || !out.Latent.Samples.Shape.Equal(tensor.Shape{2, 4, 2, 3}) {
+		t.Errorf("starts from %v, want zeros of 2x3", out.Latent.Samples.Shape)
+	}
+	for _, side := range []diffusion.Conditioning{out.Positive, out.Negative} {
+		if got := side[0].ConcatLatent; got == nil || distance(got, want) != 0 || side[0].ConcatMask != nil {
+			t.Error("a side does not see the picture")
+		}
+	}
+	if cond[0].ConcatLatent != nil {
+		t.Error("the given conditioning was changed")
+	}
+	if _, err := conditionEdit(t.Context(), editConditioning{Positive: cond, Pixels: pixels}); err == nil {
+		t.Error("no VAE: no error")
+	}
+	other, err := encodePrompt(t.Context(), encodeText{Text: "a dog", CLIP: whole.CLIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := encodeControlPrompt(t.Context(), encodeControlText{CLIP: whole.CLIP, In: cond, Text: "a dog"})
+	if err != nil || distance(told[0].ControlText, other[0].Text) != 0 || distance(told[0].Text, cond[0].Text) != 0 {
+		t.Errorf("the control's text is not that of its prompt, or the network's changed: %v", err)
+	}
+	if _, err := encodeControlPrompt(t.Context(), encodeControlText{In: cond}); err == nil {
+		t.Error("no text encoder: no error")
+	}
+}
