@@ -11,6 +11,7 @@ const (
 	EventCached      EventKind = "cached"      // Nodes: whose results are there already
 	EventExecuting   EventKind = "executing"   // a node begins, or tries again after a lazy input
 	EventProgress    EventKind = "progress"    // Value of Total, perhaps a Preview
+	EventWarning     EventKind = "warning"     // Text: what a node has to say to people
 	EventExecuted    EventKind = "executed"    // UI of a node, also of a cached output node
 	EventNodeDone    EventKind = "node_done"   // Duration, Key, Digests
 	EventBlocked     EventKind = "blocked"     // Err: a node did not run because of a Blocker with a message
@@ -33,6 +34,8 @@ type Event struct {
 
 	Value, Total int
 	Preview      any
+
+	Text string // EventWarning
 
 	UI       UI
 	Cached   bool // EventExecuted, EventNodeDone: taken from an earlier execution

@@ -24,7 +24,7 @@ func (r *run) job(t *task) *job {
 	}
 	j.scope = scope{node: s.ID, expansions: r.grown[s], progress: func(value, total int, preview any) {
 		r.tell(s, Event{Kind: EventProgress, Value: value, Total: total, Preview: preview})
-	}}
+	}, warn: func(text string) { r.tell(s, Event{Kind: EventWarning, Text: text}) }}
 	j.notify = func(b Blocker) { r.blocked(s, b) }
 	return j
 }

@@ -11,6 +11,7 @@ type scope struct {
 	call       int // index of the call in a list mapping
 	expansions int // how many expansions this call started
 	progress   func(value, total int, preview any)
+	warn       func(text string)
 }
 
 type scopeKey struct{}
@@ -28,6 +29,14 @@ func Progress(ctx context.Context, value, total int) { Preview(ctx, value, total
 func Preview(ctx context.Context, value, total int, preview any) {
 	if s, ok := ctx.Value(scopeKey{}).(*scope); ok && s.progress != nil {
 		s.progress(value, total, preview)
+	}
+}
+
+// Warn tells people something about what the running node was given that they
+// may not expect, and does not stop it. Outside a node it does nothing.
+func Warn(ctx context.Context, text string) {
+	if s, ok := ctx.Value(scopeKey{}).(*scope); ok && s.warn != nil {
+		s.warn(text)
 	}
 }
 

@@ -2,6 +2,9 @@ package nodes
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/diffusion"
@@ -41,6 +44,7 @@ func (r *Runtime) loadLoRA(ctx context.Context, in loadLoRA) (changedPair, error
 	if err != nil {
 		return out, err
 	}
+	warnIgnored(ctx, string(in.Name), l.Ignored(in.On, in.Text))
 	if in.Model != 0 && out.Model != nil {
 		if out.Model, err = in.On.WithLoRA(l, in.Model); err != nil {
 			return out, err
@@ -74,5 +78,27 @@ func (r *Runtime) loadLoRAModel(ctx context.Context, in loadLoRAModel) (*diffusi
 	if err != nil {
 		return nil, err
 	}
+	ignored := slices.DeleteFunc(l.Ignored(in.Model, nil), isForText)
+	warnIgnored(ctx, string(in.Name), ignored)
 	return in.Model.WithLoRA(l, in.Strength)
+}
+
+// isForText reports whether a tensor of a LoRA file is for a text encoder.
+func isForText(tensor string) bool {
+	return slices.ContainsFunc([]string{"lora_te", "lora_prior_te", "text_encoder", "clip_"}, func(prefix string) bool {
+		return strings.HasPrefix(tensor, prefix)
+	})
+}
+
+// warnIgnored tells which tensors of a LoRA file change nothing.
+func warnIgnored(ctx context.Context, file string, tensors []string) {
+	const shown = 3
+	if len(tensors) == 0 {
+		return
+	}
+	list := strings.Join(tensors[:min(len(tensors), shown)], ", ")
+	if len(tensors) > shown {
+		list += ", …"
+	}
+	engine.Warn(ctx, fmt.Sprintf("%d tensors of %s fit nothing in the model and change nothing: %s", len(tensors), file, list))
 }

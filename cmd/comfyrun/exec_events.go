@@ -74,6 +74,7 @@ type eventLine struct {
 	Nodes    []string         `json:"nodes,omitempty"`
 	Value    int              `json:"value,omitempty"`
 	Total    int              `json:"total,omitempty"`
+	Text     string           `json:"text,omitempty"`
 	Cached   bool             `json:"cached,omitempty"`
 	Digests  []string         `json:"digests,omitempty"`
 	Seconds  float64          `json:"seconds,omitempty"`
@@ -126,7 +127,7 @@ func (r jsonEvents) start(j *job) {
 func (r jsonEvents) event(j *job, e engine.Event) {
 	line := eventLine{
 		Event: string(e.Kind), Node: e.Node, Class: e.Class, Title: j.title(e.Node), Value: e.Value, Total: e.Total,
-		Cached: e.Cached, Digests: e.Digests, Seconds: seconds(e.Duration),
+		Text: e.Text, Cached: e.Cached, Digests: e.Digests, Seconds: seconds(e.Duration),
 	}
 	if e.Err != nil {
 		line.Error = describeError(e.Err)

@@ -36,7 +36,14 @@ func (r plainLines) event(j *job, e engine.Event) {
 		fmt.Fprintf(r.w, "  %s: %.2f s\n", j.nodeLabel(e), e.Duration.Seconds())
 	case e.Kind == engine.EventBlocked && e.Err != nil:
 		fmt.Fprintf(r.w, "  %v\n", e.Err)
+	case e.Kind == engine.EventWarning:
+		fmt.Fprint(r.w, warningLine(j, e))
 	}
+}
+
+// warningLine is what a node has to say, as a line.
+func warningLine(j *job, e engine.Event) string {
+	return fmt.Sprintf("  %s: warning: %s\n", j.nodeLabel(e), e.Text)
 }
 
 func (r plainLines) result(j *job, o outcome) { fmt.Fprintln(r.w, resultText(j, o)) }
@@ -77,6 +84,8 @@ func (r *bars) bar(name string, total int64) *mpb.Bar {
 
 func (r *bars) event(j *job, e engine.Event) {
 	switch e.Kind {
+	case engine.EventWarning:
+		r.screen.Write([]byte(warningLine(j, e))) // above the bars
 	case engine.EventProgress:
 		if r.nodes[e.Node] == nil {
 			r.nodes[e.Node] = r.bar("  "+j.nodeLabel(e), int64(e.Total))
