@@ -10,10 +10,10 @@ import (
 // Result is what the history holds of a prompt, as ComfyUI shows it but for the
 // prompt itself, and a member of our own.
 type Result struct {
-	Outputs engine.Members `json:"outputs"` // by node: what it shows
-	Status  ResultStatus   `json:"status"`
-	Meta    engine.Members `json:"meta"` // by node: whose results these are
-	Run     Run            `json:"comfyrun"`
+	Outputs json.RawMessage `json:"outputs"` // by node: what it shows
+	Status  ResultStatus    `json:"status"`
+	Meta    json.RawMessage `json:"meta"` // by node: whose results these are
+	Run     Run             `json:"comfyrun"`
 }
 
 // ResultStatus is how a prompt ended.
@@ -25,13 +25,13 @@ type ResultStatus struct {
 
 // Run tells more about an execution than ComfyUI does.
 type Run struct {
-	Worker     string         `json:"worker,omitempty"`
-	Attempts   int            `json:"attempts"`
-	Queued     float64        `json:"queued_seconds"`
-	Seconds    float64        `json:"seconds"`
-	Error      string         `json:"error,omitempty"`
-	NodeErrors engine.Members `json:"node_errors,omitempty"` // of a workflow that cannot run any more
-	Nodes      []NodeTime     `json:"nodes"`                 // that finished, in order
+	Worker     string          `json:"worker,omitempty"`
+	Attempts   int             `json:"attempts"`
+	Queued     float64         `json:"queued_seconds"`
+	Seconds    float64         `json:"seconds"`
+	Error      string          `json:"error,omitempty"`
+	NodeErrors json.RawMessage `json:"node_errors,omitempty"` // of a workflow that cannot run any more
+	Nodes      []NodeTime      `json:"nodes"`                 // that finished, in order
 }
 
 // NodeTime is how long a node took.
@@ -61,18 +61,25 @@ func (x *execution) result() json.RawMessage {
 		r.Status.Status, r.Status.Completed, r.Run.Error = "error", false, f.Err.Error()
 	}
 	if x.invalid != nil && errors.Is(f.Err, x.invalid) {
-		r.Run.NodeErrors = nodeErrors(x.invalid)
+		r.Run.NodeErrors = encode(nodeErrors(x.invalid))
 	}
 	for _, n := range f.Nodes {
 		r.Run.Nodes = append(r.Run.Nodes, NodeTime{n.Node, n.Class, n.Duration.Seconds(), n.Cached})
 	}
-	for _, ui := range f.UI {
-		r.Outputs = append(r.Outputs, engine.Member{Key: ui.Node, Value: shown(ui.UI)})
+	r.Outputs, r.Meta = outputs(f.UI)
+	return encode(r)
+}
+
+// outputs are what nodes show, and whose results these are.
+func outputs(list []engine.NodeUI) (shows, metas json.RawMessage) {
+	var out, origins engine.Members
+	for _, ui := range list {
+		out = append(out, engine.Member{Key: ui.Node, Value: shown(ui.UI)})
 		m := meta{ui.Meta.Node, ui.Meta.Display, nil, ui.Meta.Real}
 		if ui.Meta.Parent != "" {
 			m.Parent = &ui.Meta.Parent
 		}
-		r.Meta = append(r.Meta, engine.Member{Key: ui.Node, Value: m})
+		origins = append(origins, engine.Member{Key: ui.Node, Value: m})
 	}
-	return encode(r)
+	return encode(out), encode(origins)
 }
