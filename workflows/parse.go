@@ -7,7 +7,7 @@ import (
 
 // ErrUIFormat says that a file is a workflow as the editor saves it, where the
 // API format is needed.
-var ErrUIFormat = errors.New(`workflow is in the UI format (it has "nodes" and "links"): export it with "Save (API Format)"`)
+var ErrUIFormat = errors.New(`workflow is in the UI format (it has "nodes" and "links"): comfyrun convert makes the API format of it`)
 
 // Parse reads a workflow in the API format, alone or as the body of a POST
 // /prompt ({"prompt": {…}, …}, of which the rest is passed over). Text that is no

@@ -14,9 +14,20 @@ type conversion struct {
 	root        *instance
 	warnings    []Warning
 	warned      map[Warning]bool
+	groups      map[string]*group
+	routes      map[route]source
 	count       int // records made
-	followed    int // links
+	work        int // units spent
 	bytes       int // of values in the graph
+}
+
+// spend counts work, so that a small file cannot ask for more than a large one: a unit for a node, a link that is followed
+// or 16 bytes that are read again.
+func (c *conversion) spend(units int) error {
+	if c.work += units; c.work > maxWork {
+		return &Error{Text: "its subgraphs and links stand for more than can be followed"}
+	}
+	return nil
 }
 
 // Convert makes the graph that the drawing stands for, nodes in the order of the file, those of a subgraph in the place
@@ -25,7 +36,7 @@ func (w *Workflow) Convert(d Definitions, o Options) (*workflows.Graph, []Warnin
 	if d == nil {
 		d = ObjectInfo(nil)
 	}
-	c := &conversion{workflow: w, definitions: d, options: o, warned: map[Warning]bool{}}
+	c := &conversion{workflow: w, definitions: d, options: o, warned: map[Warning]bool{}, groups: map[string]*group{}, routes: map[route]source{}}
 	var err error
 	if c.root, err = c.expand(w.root, nil, 0); err != nil {
 		return nil, c.warnings, err
@@ -39,7 +50,7 @@ func (w *Workflow) Convert(d Definitions, o Options) (*workflows.Graph, []Warnin
 
 func (c *conversion) warn(r *record, input, text string) {
 	w := Warning{Node: r.id, Class: r.n.class, Input: input, Text: text}
-	if !c.warned[w] {
+	if !c.warned[w] && len(c.warnings) < maxWarnings {
 		c.warned[w] = true
 		c.warnings = append(c.warnings, w)
 	}
@@ -72,14 +83,19 @@ func (c *conversion) emitAll(g *workflows.Graph, in *instance) error {
 
 // emit makes the node of a record: first its values, then its links, which hide values.
 func (c *conversion) emit(r *record) (*workflows.Node, error) {
-	n := &workflows.Node{ID: r.id, Class: r.n.class, Title: r.title(), Inputs: workflows.Object{}}
+	n := &workflows.Node{ID: r.id, Class: r.n.class, Title: r.title()}
+	inputs := members{o: workflows.Object{}, at: map[string]int{}}
 	if r.class != nil {
 		n.Class = r.class.Name
 	}
 	c.pushPrimitives(r)
 	for _, w := range r.widgets {
 		if w.has && !w.page {
-			n.Inputs.Set(w.name, c.literal(r, w))
+			v, err := c.literal(r, w)
+			if err != nil {
+				return nil, err
+			}
+			inputs.set(w.name, v)
 		}
 	}
 	for i, s := range r.slots {
@@ -89,17 +105,37 @@ func (c *conversion) emit(r *record) (*workflows.Node, error) {
 		}
 		switch {
 		case from.literal != nil:
-			n.Inputs.Set(s.name, c.promoted(r, s, from.literal))
+			v, err := c.promoted(r, s, from.literal)
+			if err != nil {
+				return nil, err
+			}
+			inputs.set(s.name, v)
 		case from.record != nil && from.record.runs():
-			n.Inputs.Set(s.name, workflows.LinkValue(workflows.Link{Node: from.record.id, Slot: from.slot}))
+			inputs.set(s.name, workflows.LinkValue(workflows.Link{Node: from.record.id, Slot: from.slot}))
 		}
 	}
+	n.Inputs = inputs.o
 	for _, m := range n.Inputs {
 		if c.bytes += len(m.Value.Raw()); c.bytes > MaxOutput {
 			return nil, refuse(r, m.Key, "the graph would have more than %d MiB of values", MaxOutput>>20)
 		}
 	}
 	return n, nil
+}
+
+// members is an object that is built key by key.
+type members struct {
+	o  workflows.Object
+	at map[string]int
+}
+
+func (m *members) set(key string, v workflows.Value) {
+	if i, ok := m.at[key]; ok {
+		m.o[i].Value = v
+		return
+	}
+	m.at[key] = len(m.o)
+	m.o = append(m.o, workflows.Member{Key: key, Value: v})
 }
 
 func (r *record) title() string {
@@ -130,10 +166,14 @@ func (c *conversion) pushPrimitives(r *record) {
 }
 
 // literal is the value of a widget as the API format has it.
-func (c *conversion) literal(r *record, w *widget) workflows.Value {
+func (c *conversion) literal(r *record, w *widget) (workflows.Value, error) {
 	v := w.value
-	if s, ok := v.Str(); ok && w.name == "filename_prefix" {
-		v = workflows.StringValue(c.replaceText(r, s))
+	if s, ok := v.Str(); ok && w.name == "filename_prefix" && strings.Contains(s, "%") {
+		replaced, err := c.replaceText(r, s)
+		if err != nil {
+			return v, err
+		}
+		v = workflows.StringValue(replaced)
 	}
 	if in := w.input; in != nil && in.Widget == "STRING" {
 		if in.Multiline {
@@ -146,7 +186,7 @@ func (c *conversion) literal(r *record, w *widget) workflows.Value {
 	if s, ok := v.Str(); ok && w.name == "sampler_name" && (r.n.class == "KSampler" || r.n.class == "KSamplerAdvanced") {
 		v = workflows.StringValue(trimSample(s))
 	}
-	return wrapped(v)
+	return wrapped(v), nil
 }
 
 // expandText chooses from {a|b} in a text, or warns of it.
@@ -169,10 +209,10 @@ func asText(v workflows.Value) workflows.Value {
 
 // promoted is the value that a widget inside of a subgraph gets from the instance. The editor expands no {a|b} in it;
 // people who ask for expansion mean it there too.
-func (c *conversion) promoted(r *record, s slot, w *widget) workflows.Value {
+func (c *conversion) promoted(r *record, s slot, w *widget) (workflows.Value, error) {
 	inside := s.widget
 	if inside == nil || inside.input == nil || c.options.LikePage && inside.input.Dynamic {
-		return wrapped(w.value)
+		return wrapped(w.value), nil
 	}
 	return c.literal(r, &widget{name: inside.name, input: inside.input, value: w.value})
 }

@@ -16,8 +16,8 @@ type record struct {
 	in      *instance
 	slots   []slot
 	widgets []*widget
+	byName  map[string]*widget
 	inner   *instance // what a subgraph's instance holds
-	named   map[string]*slot
 }
 
 // slot is an input of a record.
@@ -34,8 +34,6 @@ type instance struct {
 	records []*record
 	byID    map[string]*record
 	setters map[string][]*record
-	// places are those of the values of a legacy group node; nil for all else.
-	places []place
 }
 
 // hidden is whether a link to a widget stands before its value.
@@ -78,13 +76,16 @@ func (c *conversion) expand(g *graph, owner *record, depth int) (*instance, erro
 		return nil, refuse(owner, "", "subgraphs are nested more than %d deep", MaxNesting)
 	}
 	for o := owner; o != nil; o = o.in.owner {
-		if o.in.g == g {
+		if o.in.g.id == g.id {
 			return nil, refuse(owner, "", "subgraph %s (%q) holds itself", g.id, g.name)
 		}
 	}
 	for _, n := range g.nodes {
 		if c.count++; c.count > MaxNodes {
 			return nil, &Error{Text: fmt.Sprintf("with its subgraphs written out it has more than %d nodes", MaxNodes)}
+		}
+		if err := c.spend(n.cost); err != nil {
+			return nil, err
 		}
 		r, err := c.record(n, in, depth)
 		if err != nil {
@@ -132,7 +133,9 @@ func (c *conversion) record(n *node, in *instance, depth int) (*record, error) {
 	r.class = c.class(n)
 	if r.class != nil {
 		var places []place
-		r.widgets, places = classWidgets(r.class)
+		var widgets []*widget
+		widgets, places = classWidgets(r.class)
+		r.addWidgets(widgets...)
 		r.classSlots()
 		return r, c.take(r, places)
 	}
@@ -190,14 +193,20 @@ func (r *record) classSlots() {
 	}
 }
 
-func (r *record) widget(name string) *widget {
-	for _, w := range r.widgets {
-		if w.name == name {
-			return w
+// addWidgets appends widgets. Of those with one name the first is found.
+func (r *record) addWidgets(widgets ...*widget) {
+	if r.byName == nil {
+		r.byName = map[string]*widget{}
+	}
+	for _, w := range widgets {
+		r.widgets = append(r.widgets, w)
+		if r.byName[w.name] == nil {
+			r.byName[w.name] = w
 		}
 	}
-	return nil
 }
+
+func (r *record) widget(name string) *widget { return r.byName[name] }
 
 // unknown carries the values of a node through whose class nobody knows. They get names only where the file tells
 // without doubt.
@@ -214,7 +223,7 @@ func (c *conversion) unknown(r *record) {
 	}
 	for _, m := range o {
 		if m.Key != controlName {
-			r.widgets = append(r.widgets, &widget{name: m.Key, value: m.Value, has: true})
+			r.addWidgets(&widget{name: m.Key, value: m.Value, has: true})
 		}
 	}
 	if o == nil {
@@ -223,7 +232,7 @@ func (c *conversion) unknown(r *record) {
 			if i > 0 {
 				name = fmt.Sprintf("UNKNOWN_%d", i)
 			}
-			r.widgets = append(r.widgets, &widget{name: name, value: v, has: true})
+			r.addWidgets(&widget{name: name, value: v, has: true})
 		}
 	}
 	for i := range r.slots {
@@ -261,11 +270,11 @@ func (r *record) bySlots(values []workflows.Value) workflows.Object {
 	if len(names) != len(kept) || len(names) == 0 {
 		return nil
 	}
-	var o workflows.Object
+	o := members{at: map[string]int{}}
 	for i, name := range names {
-		o.Set(name, kept[i])
+		o.set(name, kept[i])
 	}
-	return o
+	return o.o
 }
 
 // groupName is the name of the legacy group that a class stands for.

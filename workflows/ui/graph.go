@@ -53,6 +53,7 @@ type node struct {
 	named      workflows.Object
 	ordered    []workflows.Value
 	properties workflows.Object
+	cost       int // of looking at it once, in units of conversion.spend
 }
 
 type inSlot struct {
@@ -225,7 +226,7 @@ func parseNode(i int, v workflows.Value) (*node, error) {
 	if !ok {
 		return nil, &Error{Text: fmt.Sprintf("node %d of the list is a %s, not an object", i+1, v.Kind())}
 	}
-	n := &node{class: text(o, "type")}
+	n := &node{class: text(o, "type"), cost: 1 + len(v.Raw())/16}
 	id, _ := o.Get("id")
 	if n.id = idOf(id); n.id == "" {
 		return nil, &Error{Text: fmt.Sprintf("node %d of the list (%q) has no id", i+1, n.class)}

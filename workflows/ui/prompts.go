@@ -72,14 +72,18 @@ var replaceable = regexp.MustCompile(`%([^%]+)%`)
 
 // replaceText replaces %Node.widget% in a file name by the value of another node's widget, and %date:…%. What means
 // nothing here, such as %width%, stays: it is the server's.
-func (c *conversion) replaceText(r *record, s string) string {
-	return replaceable.ReplaceAllStringFunc(s, func(found string) string {
+func (c *conversion) replaceText(r *record, s string) (string, error) {
+	var err error
+	replaced := replaceable.ReplaceAllStringFunc(s, func(found string) string {
 		inner := found[1 : len(found)-1]
 		if format, ok := strings.CutPrefix(inner, "date:"); ok && !c.options.Now.IsZero() {
 			return formatDate(format, c.options.Now)
 		}
 		name, widget, ok := strings.Cut(inner, ".")
-		if !ok {
+		if !ok || err != nil {
+			return found
+		}
+		if err = c.spend(c.count); err != nil {
 			return found
 		}
 		v, ok := c.valueOf(r, name, widget)
@@ -89,6 +93,7 @@ func (c *conversion) replaceText(r *record, s string) string {
 		}
 		return fileName(javaText(v))
 	})
+	return replaced, err
 }
 
 // valueOf finds the value that %Node.widget% means: of the node that is called so for this purpose, else by its title.

@@ -30,7 +30,7 @@ type search struct {
 
 // source finds what an input of a record gets.
 func (c *conversion) source(r *record, i int) (source, error) {
-	s := &search{conversion: c, start: r, input: r.slots[i].name, visited: map[step]bool{}}
+	s := &search{conversion: c, start: r, input: r.slots[i].name}
 	return s.from(r, i, "")
 }
 
@@ -39,7 +39,10 @@ func (s *search) from(r *record, i int, wanted string) (source, error) {
 	if i >= len(r.slots) || r.slots[i].link == "" {
 		return source{}, nil
 	}
-	if s.followed++; s.followed > maxFollowed || len(s.visited) > maxChain {
+	if err := s.spend(1); err != nil {
+		return source{}, err
+	}
+	if len(s.visited) > maxChain {
 		return source{}, refuse(s.start, s.input, "the way to its source is longer than can be followed")
 	}
 	l, ok := r.in.g.links[r.slots[i].link]
@@ -75,12 +78,37 @@ func (s *search) end(in *instance, l link, wanted string) (source, error) {
 	return s.output(r, l.originSlot, wanted)
 }
 
+// route is a virtual output and the type that is wanted of it, which alone decide where a search goes on.
+type route struct {
+	step
+	wanted string
+}
+
 // output finds what an output of a record gives.
 func (s *search) output(r *record, i int, wanted string) (source, error) {
+	if r.n.mode != modeBypass && !r.virtual() {
+		return source{record: r, slot: i}, nil
+	}
+	way := route{step{r, i}, wanted}
+	if known, ok := s.routes[way]; ok {
+		return known, nil
+	}
+	found, err := s.through(r, i, wanted)
+	if err == nil {
+		s.routes[way] = found
+	}
+	return found, err
+}
+
+// through follows an output of a virtual or bypassed node.
+func (s *search) through(r *record, i int, wanted string) (source, error) {
 	at := step{r, i}
 	if s.visited[at] {
 		s.warn(s.start, s.input, "its links go in a circle and give it nothing")
 		return source{}, nil
+	}
+	if s.visited == nil {
+		s.visited = map[step]bool{}
 	}
 	s.visited[at] = true
 	switch {
@@ -89,8 +117,6 @@ func (s *search) output(r *record, i int, wanted string) (source, error) {
 			return source{}, nil
 		}
 		return s.from(r, i, "")
-	case !r.virtual():
-		return source{record: r, slot: i}, nil
 	case r.n.mode == modeMute:
 		return source{}, nil
 	case r.inner != nil:

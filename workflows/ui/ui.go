@@ -30,8 +30,9 @@ const (
 	MaxNodes    = workflows.MaxNodes // nodes of the graph, those inside of subgraphs included
 	MaxNesting  = 32                 // subgraphs in subgraphs
 	MaxOutput   = 256 << 20          // bytes of values in the graph
-	maxFollowed = 20_000_000         // links followed in all
-	maxChain    = 100_000            // links followed from one input
+	maxWork     = 5_000_000          // units of conversion.spend
+	maxChain    = 100_000            // virtual nodes between an input and its source
+	maxWarnings = 1000
 )
 
 // Options say how to convert. The zero value is right for most.
