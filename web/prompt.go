@@ -229,15 +229,14 @@ func (f bodyFields) extra(p *queue.Prompt) error {
 		return refused("invalid_prompt", "extra_data is no object.", "")
 	}
 	id, named := f["client_id"]
-	if f.given("client_id") {
-		p.ClientID, _ = pythonText(id)
-	}
-	if holdsOwn(raw) {
+	switch {
+	case holdsOwn(raw):
 		return splitExtra(p, raw, id)
-	}
-	if !named {
+	case !named:
 		p.Extra = raw
 		return nil
+	case f.given("client_id"):
+		p.ClientID, _ = pythonText(id)
 	}
 	// The usual case, without taking a workflow apart that may be long.
 	p.Extra = slices.Concat(bytes.TrimRight(raw[:len(raw)-1], " \t\r\n"), []byte(`,"client_id":`), id, []byte("}"))
@@ -265,6 +264,9 @@ func splitExtra(p *queue.Prompt, raw, id json.RawMessage) error {
 	}
 	if id != nil {
 		extra.set("client_id", id)
+	}
+	if id = extra.get("client_id"); kindOf(id) != workflows.KindNull {
+		p.ClientID, _ = pythonText(id)
 	}
 	kept := make(object, 0, len(extra))
 	for _, m := range extra {
