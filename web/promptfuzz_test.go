@@ -31,7 +31,7 @@ func FuzzPostPrompt(f *testing.F) {
 		case http.StatusBadRequest:
 			var answer struct {
 				Error      struct{ Type, Message string }
-				NodeErrors map[string]any `json:"node_errors"`
+				NodeErrors map[string]json.RawMessage `json:"node_errors"`
 			}
 			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Error.Type == "" || answer.Error.Message == "" || answer.NodeErrors == nil {
 				t.Errorf("status 400, %v: %s", err, w.Body)
