@@ -368,3 +368,9 @@ func (c *conversation) binary(t *testing.T, at string, want json.RawMessage, got
 	}
 	c.report(t, at, c.player.Differences(webtest.Response{Status: http.StatusOK, Picture: w.Image}, webtest.Answer{Status: http.StatusOK, Body: body}))
 }
+
+func newTestServer(t testing.TB, h http.Handler) string {
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
