@@ -33,9 +33,9 @@ func (r *Runtime) LoadControlNet(ctx context.Context, path string) (*ControlNet,
 	if err != nil {
 		return nil, unpickled(path, err)
 	}
-	a, err := arch.DetectControlNet(tensors{f})
+	a, err := arch.DetectControlNet(tensorsOf(f))
 	if err != nil {
-		if adapter, other := arch.DetectAdapter(tensors{f}); other == nil {
+		if adapter, other := arch.DetectAdapter(tensorsOf(f)); other == nil {
 			return r.newAdapter(f, adapter)
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -18,7 +18,7 @@ func (r *Runtime) LoadControlDifference(ctx context.Context, path string, m *Mod
 	if err != nil {
 		return nil, unpickled(path, err)
 	}
-	a, err := arch.DetectControlNet(tensors{f})
+	a, err := arch.DetectControlNet(tensorsOf(f))
 	if err != nil || !a.Difference {
 		return r.LoadControlNet(ctx, path)
 	}

@@ -119,7 +119,7 @@ func TestBranches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &component{name: "toy", file: f, weights: tensors{f}, trace: func(w nn.Weights) (*nn.Graph, error) { return nn.Build("toy", w, toy) }}
+	c := &component{name: "toy", file: f, weights: tensorsOf(f), trace: func(w nn.Weights) (*nn.Graph, error) { return nn.Build("toy", w, toy) }}
 	if c.graph, err = c.trace(c.weights); err != nil {
 		t.Fatal(err)
 	}

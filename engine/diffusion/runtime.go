@@ -19,7 +19,6 @@ import (
 	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/ort"
-	"github.com/comfyrun/comfyrun/engine/tensor"
 	"github.com/comfyrun/comfyrun/engine/tokenizer"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
@@ -112,7 +111,7 @@ func (r *Runtime) LoadCheckpoint(ctx context.Context, path string) (*Model, *CLI
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	parts, err := arch.Detect(tensors{f})
+	parts, err := arch.Detect(tensorsOf(f))
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -137,7 +136,7 @@ func (r *Runtime) LoadVAE(ctx context.Context, path string) (*VAE, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := arch.DetectVAE(tensors{f})
+	w, err := arch.DetectVAE(tensorsOf(f))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -151,7 +150,7 @@ func (r *Runtime) LoadUNet(ctx context.Context, path string, p Precision) (*Mode
 	if err != nil {
 		return nil, err
 	}
-	parts, err := arch.DetectUNet(tensors{f})
+	parts, err := arch.DetectUNet(tensorsOf(f))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -177,7 +176,7 @@ func (r *Runtime) LoadCLIP(ctx context.Context, paths ...string) (*CLIP, error) 
 		if err != nil {
 			return nil, err
 		}
-		files, all = append(files, f), append(all, tensors{f})
+		files, all = append(files, f), append(all, tensorsOf(f))
 	}
 	texts, err := arch.DetectText(all...)
 	if err != nil {
@@ -188,14 +187,4 @@ func (r *Runtime) LoadCLIP(ctx context.Context, paths ...string) (*CLIP, error) 
 		ordered = append(ordered, files[text.File])
 	}
 	return r.newCLIP(texts, ordered...)
-}
-
-// tensors offers the tensors of a file as weights under their own names.
-type tensors struct{ f *weights.File }
-
-func (t tensors) Names() []string { return t.f.Names() }
-
-func (t tensors) Lookup(name string) (nn.Source, bool) {
-	info, ok := t.f.Tensor(name)
-	return nn.Source{Shape: info.Shape, From: []string{name}, Derive: info.DType != tensor.F32}, ok
 }

@@ -63,7 +63,7 @@ func tinyHalf(path, name string, build func(nn.Scope)) (*component, error) {
 	if err != nil {
 		return nil, unpickled(path, err)
 	}
-	graph, err := nn.Build(name, tensors{f}, build)
+	graph, err := nn.Build(name, tensorsOf(f), build)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

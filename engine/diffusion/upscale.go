@@ -24,7 +24,7 @@ func (r *Runtime) LoadUpscaler(ctx context.Context, path string) (*Upscaler, err
 	if err != nil {
 		return nil, unpickled(path, err)
 	}
-	a, err := arch.DetectUpscaler(tensors{f})
+	a, err := arch.DetectUpscaler(tensorsOf(f))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
