@@ -53,11 +53,14 @@ func (s *Server) postPrompt(c *gin.Context) {
 		return
 	}
 	fields, err := readBody(data)
+	if err == nil {
+		err = s.checkSize(data)
+	}
 	if err != nil {
 		s.refuse(c, err)
 		return
 	}
-	p, plan, err := s.readPrompt(fields)
+	p, plan, err := s.readPrompt(c.Request.Context(), fields)
 	p.IdempotencyKey = c.GetHeader("Idempotency-Key")
 	if err != nil {
 		if p.Number == nil && !errors.Is(err, errNumber) {
@@ -76,7 +79,7 @@ func (s *Server) enqueue(c *gin.Context, p queue.Prompt, plan *engine.Plan) {
 		s.deny(c, http.StatusBadRequest, "invalid_query", err.Error())
 		return
 	}
-	receipt, err := s.Queue.Submit(context.WithoutCancel(c.Request.Context()), p)
+	receipt, err := s.submitPrompt(c, p)
 	if err != nil {
 		s.refuse(c, err)
 		return
@@ -124,7 +127,7 @@ func (f bodyFields) true(key string) bool {
 
 // readPrompt makes a prompt for the queue of a request's fields. The plan says what was found in checking it. With an
 // error the prompt's Number says whether the client gave one.
-func (s *Server) readPrompt(fields bodyFields) (p queue.Prompt, plan *engine.Plan, err error) {
+func (s *Server) readPrompt(ctx context.Context, fields bodyFields) (p queue.Prompt, plan *engine.Plan, err error) {
 	if p.Number, err = fields.number(); err != nil {
 		return p, nil, err
 	}
@@ -145,14 +148,21 @@ func (s *Server) readPrompt(fields bodyFields) (p queue.Prompt, plan *engine.Pla
 	if err != nil {
 		return p, nil, err
 	}
+	fetched, err := s.Inputs.Replace(ctx, graph)
+	if err != nil {
+		return p, nil, err
+	}
 	if plan, err = engine.NewPlan(graph, catalog, engine.PlanOptions{Targets: targets}); err != nil {
+		return p, nil, err
+	}
+	if err := s.checkPlan(plan); err != nil {
 		return p, nil, err
 	}
 	for _, step := range plan.Targets {
 		p.Targets = append(p.Targets, step.ID)
 	}
 	p.Graph = raw
-	if !exact || !plan.Graph.Equal(graph) {
+	if !exact || fetched || !plan.Graph.Equal(graph) {
 		p.Graph = encodeGraph(plan.Graph, graph)
 	}
 	return p, plan, fields.extra(&p)

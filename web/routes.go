@@ -2,18 +2,21 @@ package web
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/comfyrun/comfyrun/web/auth"
 )
 
 // scope is what a request's token must allow.
-type scope string
+type scope = auth.Scope
 
 const (
-	open   scope = ""       // anybody: health, the page itself
-	read   scope = "read"   // see queue, history, pictures, catalogue
-	submit scope = "submit" // run workflows, upload, cancel
-	admin  scope = "admin"  // clear, free, change settings of everybody
+	open   = auth.None   // anybody: health, the page itself
+	read   = auth.Read   // see queue, history, pictures, catalogue
+	submit = auth.Submit // run workflows, upload, cancel
+	admin  = auth.Admin  // clear, free, change settings of everybody
 )
 
 // routes registers handlers, each with the scope that it needs.
@@ -43,24 +46,24 @@ func (r routes) post(path string, needs scope, h gin.HandlerFunc) {
 func (r routes) handle(method, path string, needs scope, h gin.HandlerFunc) {
 	for _, group := range r.groups {
 		group.Handle(method, path, r.s.allow(needs), h)
+		base := group.(interface{ BasePath() string }).BasePath() // of every kind of group
+		r.s.scopes[method+" "+strings.TrimSuffix(base, "/")+path] = needs
 	}
-}
-
-// allow lets a request pass whose token has the scope.
-func (s *Server) allow(needs scope) gin.HandlerFunc {
-	return func(c *gin.Context) { c.Next() }
 }
 
 // route builds the router. Each family of routes has a file of its own.
 func (s *Server) route() {
 	gin.SetMode(gin.ReleaseMode) // a setting of the library as a whole: else it prints every route
 	s.router = gin.New()
+	s.scopes = map[string]scope{}
 	s.router.HandleMethodNotAllowed = true
 	s.router.RedirectTrailingSlash = false
 	// Parameters are matched on the escaped path: "workflows%2Fa.json" is one segment. unescapeParams decodes them.
 	s.router.UseRawPath = true
 	s.router.UnescapePathValues = false
+	s.router.Use(s.measure)
 	s.router.Use(s.middleware()...)
+	s.router.Use(s.askLogin)
 	s.router.NoRoute(s.missing)
 	s.router.NoMethod(s.wrongMethod)
 	s.promptRoutes()
@@ -72,4 +75,6 @@ func (s *Server) route() {
 	s.namedRoutes()
 	s.openapiRoutes()
 	s.pageRoutes()
+	s.loginRoutes()
+	s.healthRoutes()
 }

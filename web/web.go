@@ -23,8 +23,13 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/logging"
+	"github.com/comfyrun/comfyrun/engine/metrics"
 	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/engine/policy"
 	"github.com/comfyrun/comfyrun/engine/queue"
+	"github.com/comfyrun/comfyrun/web/auth"
+	"github.com/comfyrun/comfyrun/web/remote"
 )
 
 // Dirs are the folders that the server reads and writes for its clients.
@@ -47,6 +52,13 @@ type Options struct {
 	CORS      string       // origin whose pages may call, "*": any; "": the Origin and Host of a request must agree
 	Compress  bool         // compress answers for clients that accept it
 
+	Tokens   *auth.File       // who may do what; nil: anybody may do anything
+	Policy   *policy.Policy   // what workflows may do; nil: everything
+	Metrics  *metrics.Metrics // what is counted and GET /metrics tells; nil: nothing
+	Ready    *Readiness       // what GET /readyz tells; nil: ready from the start
+	Webhooks *remote.Webhooks // who is told of prompts that end; nil: prompts cannot ask for it. The caller runs it.
+	Inputs   *remote.Inputs   // pictures that prompts name by URL; nil: they are refused
+
 	// Devices are the entries of GET /system_stats that hold models. Nil: the processor and the machine's memory.
 	Devices func() []Device
 
@@ -63,6 +75,7 @@ type Server struct {
 	fileState
 	socketState
 	callState
+	authState
 	router *gin.Engine
 }
 
@@ -79,6 +92,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{Options: o}
 	s.keepLog()
+	s.Log = slog.New(logging.Redact(s.Log.Handler())) // also for those who read the log over HTTP
 	if err := s.openFolders(); err != nil {
 		s.closeFolders()
 		return nil, fmt.Errorf("make server: %w", err)
@@ -92,6 +106,7 @@ func New(o Options) (*Server, error) {
 		s.closeFolders()
 		return nil, fmt.Errorf("make server: %w", err)
 	}
+	s.Metrics.CountSockets(s.hub.openSockets)
 	s.route()
 	return s, nil
 }

@@ -48,7 +48,7 @@ var policy = []struct{ pkg, imports string }{
 	{"web/auth", ""},
 	{"web/remote", "engine engine/imagefile engine/queue workflows"},
 	{"web/webtest", "engine engine/imagefile engine/tensor"},
-	{"web", "engine engine/library engine/metrics engine/policy engine/queue engine/worker engine/models engine/imagefile engine/tensor engine/tracing web/auth web/remote workflows"},
+	{"web", "engine engine/library engine/logging engine/metrics engine/policy engine/queue engine/worker engine/models engine/imagefile engine/tensor engine/tracing web/auth web/remote workflows"},
 	{"charts", "workflows engine/models"},
 	{"cmd/comfyrun", "workflows/... engine/... nodes/... web/... charts/..."},
 }

@@ -36,7 +36,8 @@ func (m *Metrics) CountSockets(count func() int) {
 }
 
 func (m *Metrics) gauge(name, help string, f func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "comfyrun_" + name, Help: help}, f))
+	// Two servers of one process may share the figures; then the first one tells of itself.
+	_ = m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "comfyrun_" + name, Help: help}, f))
 }
 
 // figure is one number of queue.Stats.

@@ -55,7 +55,7 @@ func (q *Queue) submit(ctx context.Context, p Prompt) (Receipt, error) {
 		return Receipt{}, ErrClosed
 	}
 	if p.ID == "" {
-		p.ID = freshID(p.IdempotencyKey)
+		p.ID = NewID(p.IdempotencyKey)
 	}
 	if r, ok := q.known(p); ok {
 		return r, nil
@@ -67,9 +67,9 @@ func (q *Queue) submit(ctx context.Context, p Prompt) (Receipt, error) {
 	return q.accept(ctx, q.submission(p), data)
 }
 
-// freshID makes the id of a prompt that comes without one: from its key,
-// so that every replica makes the same.
-func freshID(key string) string {
+// NewID makes the id that Submit gives a prompt without one: from its idempotency key, so that every
+// replica makes the same, or a random UUID.
+func NewID(key string) string {
 	if key == "" {
 		return newID()
 	}

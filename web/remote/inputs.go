@@ -34,8 +34,8 @@ type Inputs struct {
 const folder = "remote"
 
 // Replace fetches what the picture loaders of a graph name by URL, and puts the names of the files in its place: the digest of
-// the content, so that the same picture is the same prompt. The error is an *engine.InvalidError that names the nodes.
-func (in *Inputs) Replace(ctx context.Context, g *workflows.Graph) error {
+// the content, so that the same picture is the same prompt. It says whether the graph changed; the error is an *engine.InvalidError that names the nodes.
+func (in *Inputs) Replace(ctx context.Context, g *workflows.Graph) (changed bool, err error) {
 	var errs []*engine.NodeError
 	names := map[string]string{}
 	for _, n := range g.Nodes() {
@@ -52,9 +52,9 @@ func (in *Inputs) Replace(ctx context.Context, g *workflows.Graph) error {
 		n.Inputs.Set("image", workflows.StringValue(name))
 	}
 	if len(errs) > 0 {
-		return &engine.InvalidError{Kind: engine.OutputsFailed, Errors: errs}
+		return false, &engine.InvalidError{Kind: engine.OutputsFailed, Errors: errs}
 	}
-	return nil
+	return len(names) > 0, nil
 }
 
 // once fetches a URL that occurs in several nodes a single time.

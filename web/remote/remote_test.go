@@ -180,8 +180,11 @@ func TestReplace(t *testing.T) {
 	in := &Inputs{Allow: allow(t, []string{at}, loopback()), Dir: t.TempDir(), MaxBytes: 4096, MaxPixels: 1000, Timeout: 200 * time.Millisecond,
 		Outcome: func(w string) { words = append(words, w) }}
 	g := graph(t, at+"/good.png?sig=1", "plain.png", at+"/good.png?sig=1")
-	if err := in.Replace(t.Context(), g); err != nil {
-		t.Fatal(err)
+	if changed, err := in.Replace(t.Context(), g); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	if changed, err := in.Replace(t.Context(), g); err != nil || changed {
+		t.Errorf("a second time: %v, %v", changed, err)
 	}
 	name, _ := g.Node("1").Inputs.Get("image")
 	file, _ := name.Str()
@@ -193,14 +196,14 @@ func TestReplace(t *testing.T) {
 	if plain, _ := g.Node("2").Inputs.Get("image"); second != name || plain != workflows.StringValue("plain.png") || *hits != 1 {
 		t.Errorf("second %v, plain %v, %d requests", second, plain, *hits)
 	}
-	if err := in.Replace(t.Context(), graph(t, at+"/good.png")); err != nil || strings.Join(words, " ") != "fetched cached" {
+	if _, err := in.Replace(t.Context(), graph(t, at+"/good.png")); err != nil || strings.Join(words, " ") != "fetched cached" {
 		t.Errorf("again: %v, %v", err, words)
 	}
 	for path, want := range map[string]string{
 		"/missing": "answers 404", "/wide.png": "1000 pixels", "/long.png": "more than 4096 bytes", "/page": "not a PNG",
 		"/slow.png?sig=secret": "deadline exceeded",
 	} {
-		err := in.Replace(t.Context(), graph(t, at+path))
+		_, err := in.Replace(t.Context(), graph(t, at+path))
 		var invalid *engine.InvalidError
 		if !errors.As(err, &invalid) || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(want)) || invalid.Errors[0].Input != "image" || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", path, err)
@@ -217,7 +220,7 @@ func TestReplaceRefuses(t *testing.T) {
 	var none *Inputs
 	for name, in := range map[string]*Inputs{"nil": none, "empty": {Dir: t.TempDir()}, "no pattern": {Allow: allow(t, nil), Dir: t.TempDir()},
 		"other": {Allow: allow(t, []string{"https://example.com"}, loopback()), Dir: t.TempDir()}, "guard": {Allow: allow(t, []string{at}), Dir: t.TempDir()}} {
-		err := in.Replace(context.Background(), graph(t, "HTTP"+strings.TrimPrefix(at, "http")+"/good.png"))
+		_, err := in.Replace(context.Background(), graph(t, "HTTP"+strings.TrimPrefix(at, "http")+"/good.png"))
 		if !errors.Is(err, ErrNotAllowed) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -226,7 +229,7 @@ func TestReplaceRefuses(t *testing.T) {
 		t.Errorf("%d requests", *hits)
 	}
 	in := &Inputs{Allow: allow(t, []string{at}, loopback()), Dir: t.TempDir(), MaxURLs: 1}
-	if err := in.Replace(t.Context(), graph(t, at+"/good.png?1", at+"/good.png?2")); err == nil {
+	if _, err := in.Replace(t.Context(), graph(t, at+"/good.png?1", at+"/good.png?2")); err == nil {
 		t.Error("more pictures than allowed")
 	}
 }
