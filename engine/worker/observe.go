@@ -51,3 +51,29 @@ type Finished struct {
 	UI    []engine.NodeUI     // what its nodes show
 	Nodes []engine.NodeReport // that finished
 }
+
+// Observers are several as one. The context of the last one's Taken is that of
+// the prompt; each makes its own of the one before.
+type Observers []Observer
+
+// Taken tells all.
+func (os Observers) Taken(ctx context.Context, t Taken) context.Context {
+	for _, o := range os {
+		ctx = o.Taken(ctx, t)
+	}
+	return ctx
+}
+
+// NodeDone tells all.
+func (os Observers) NodeDone(ctx context.Context, n NodeDone) {
+	for _, o := range os {
+		o.NodeDone(ctx, n)
+	}
+}
+
+// Finished tells all.
+func (os Observers) Finished(ctx context.Context, f Finished) {
+	for _, o := range os {
+		o.Finished(ctx, f)
+	}
+}

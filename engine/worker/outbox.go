@@ -7,11 +7,13 @@ import (
 )
 
 // letter is an event on its way out. One with make is made when its turn comes;
-// no data: it is left out.
+// no data: it is left out. A passing one may be left out before.
 type letter struct {
 	queue.Event
 	make func() []byte
 }
+
+func (l *letter) mayGo() bool { return l.make != nil && l.Passing }
 
 // waitingPreviews is how many pictures may wait to be encoded: beyond that the
 // oldest is left out.
@@ -25,7 +27,7 @@ type outbox struct {
 	mu      sync.Mutex
 	idle    sync.Cond
 	letters []letter
-	toMake  int // of letters
+	toMake  int // of letters: passing pictures
 	sending bool
 }
 
@@ -39,7 +41,7 @@ func newOutbox(publish func(queue.Event)) *outbox {
 func (o *outbox) add(l letter) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if l.make != nil {
+	if l.mayGo() {
 		o.makeRoom()
 		o.toMake++
 	}
@@ -56,7 +58,7 @@ func (o *outbox) makeRoom() {
 		return
 	}
 	for i := range o.letters {
-		if o.letters[i].make != nil {
+		if o.letters[i].mayGo() {
 			o.letters = append(o.letters[:i], o.letters[i+1:]...)
 			o.toMake--
 			return

@@ -29,7 +29,14 @@ type Preview interface {
 	Encode(method string, fit int) (mime string, data []byte, err error)
 }
 
-// options are those of a prompt with the given extra_data.preview_method.
+// LastingPreview is a Preview that is a result by itself, as those of nodes that
+// send finished pictures. None of them is left out, however slow the client is.
+type LastingPreview interface {
+	Preview
+	Lasting()
+}
+
+// of returns the options of a prompt with the given extra_data.preview_method.
 func (o PreviewOptions) of(method string) PreviewOptions {
 	switch method {
 	case noPreview, "auto", "latent2rgb", "taesd":

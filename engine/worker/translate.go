@@ -46,7 +46,8 @@ func (x *execution) step(e engine.Event) {
 	x.progress.step(e.Meta, e.Value, e.Total)
 	x.tellProgress(e, true)
 	if p, ok := e.Preview.(Preview); ok {
-		x.out.add(letter{Event: queue.Event{Client: x.client, Prompt: x.prompt, Kind: KindPreview, Passing: true},
+		_, lasts := p.(LastingPreview)
+		x.out.add(letter{Event: queue.Event{Client: x.client, Prompt: x.prompt, Kind: KindPreview, Passing: !lasts},
 			make: func() []byte { return x.picture(e.Meta, p) }})
 	}
 	x.all("progress", encode(step{e.Value, e.Total, x.prompt, e.Node}), true)

@@ -32,7 +32,13 @@ type bench struct {
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	q, err := queue.Open(t.Context(), queue.Options{Memory: true, Worker: "here"})
+	return newBenchOn(t, queue.Options{Memory: true})
+}
+
+func newBenchOn(t testing.TB, o queue.Options) *bench {
+	t.Helper()
+	o.Worker = "here"
+	q, err := queue.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +61,9 @@ type (
 		MS int64 `in:"ms"`
 	}
 	stepping struct {
-		N    int64 `in:"n"`
-		Slow bool  `in:"slow,optional"`
+		N     int64 `in:"n"`
+		Slow  bool  `in:"slow,optional"`
+		Lasts bool  `in:"lasts,optional"`
 	}
 	secret struct{ s string }
 	useOf  struct {
@@ -90,7 +97,11 @@ func (b *bench) toys() *engine.Catalog {
 	})
 	engine.Add(c, "Steps", "toys", stepping{}, func(ctx context.Context, in stepping) (engine.UI, error) {
 		for i := range in.N {
-			engine.Preview(ctx, int(i)+1, int(in.N), toyPreview{int(i), in.Slow})
+			var p Preview = toyPreview{int(i), in.Slow}
+			if in.Lasts {
+				p = lastingPreview{p}
+			}
+			engine.Preview(ctx, int(i)+1, int(in.N), p)
 		}
 		return nil, nil
 	}).Output().Volatile()
@@ -117,6 +128,10 @@ func (p toyPreview) Encode(method string, fit int) (string, []byte, error) {
 	}
 	return "image/png", fmt.Appendf(nil, "%s %d step %d", method, fit, p.step), nil
 }
+
+type lastingPreview struct{ Preview }
+
+func (lastingPreview) Lasting() {}
 
 // start runs the worker until the returned function is called.
 func (b *bench) start() (stop func()) {
@@ -433,7 +448,8 @@ func (o observer) Finished(_ context.Context, f Finished) { o.finished <- f }
 func TestObserver(t *testing.T) {
 	b := newBench(t)
 	o := observer{make(chan Taken, 1), make(chan NodeDone, 8), make(chan Finished, 1)}
-	b.worker.Observe = o
+	second := observer{finished: make(chan Finished, 1)}
+	b.worker.Observe = Observers{second, o}
 	b.start()
 	id := b.submit(queue.Prompt{ClientID: "c"}, chain)
 	if got := <-o.taken; got.Prompt.ID != id || got.Attempt != 1 || got.Wait < 0 {
@@ -443,9 +459,12 @@ func TestObserver(t *testing.T) {
 	if f.State != queue.Done || f.Err != nil || len(f.Nodes) != 2 || len(f.UI) != 1 || f.Took <= 0 {
 		t.Errorf("%+v", f)
 	}
-	first, second := <-o.nodes, <-o.nodes
-	if first.Class != "Pass" || second.Class != "Show" || first.Prompt != id || first.Cached || first.Ended.IsZero() {
-		t.Errorf("%+v %+v", first, second)
+	first, next := <-o.nodes, <-o.nodes
+	if first.Class != "Pass" || next.Class != "Show" || first.Prompt != id || first.Cached || first.Ended.IsZero() {
+		t.Errorf("%+v %+v", first, next)
+	}
+	if other := <-second.finished; other.State != f.State {
+		t.Errorf("the second observer is told of %v", other.State)
 	}
 }
 
@@ -515,7 +534,7 @@ func pictures(t *testing.T, events []queue.Event) (out []string) {
 			Node string `json:"node_id"`
 			Type string `json:"image_type"`
 		}
-		if err := json.Unmarshal(e.Data[4:4+n], &m); err != nil || m.Node != "1" || m.Type != "image/png" || !e.Passing {
+		if err := json.Unmarshal(e.Data[4:4+n], &m); err != nil || m.Node != "1" || m.Type != "image/png" {
 			t.Errorf("%s: %v", e.Data, err)
 		}
 		out = append(out, string(e.Data[4+n:]))
@@ -554,6 +573,16 @@ func TestPreviewsThatTakeTime(t *testing.T) {
 	got := pictures(t, b.all(id))
 	if n := len(got); n < waitingPreviews || n > 100 || got[n-1] != "auto 512 step 199" {
 		t.Errorf("%d previews, the last %q", n, got[n-1])
+	}
+}
+
+func TestResultsThatAreSentStay(t *testing.T) {
+	b := newBench(t)
+	b.worker.Previews.Method = "auto"
+	b.start()
+	id := b.submit(queue.Prompt{ClientID: "c"}, `{"1":{"class_type":"Steps","inputs":{"n":60,"slow":true,"lasts":true}}}`)
+	if got := pictures(t, b.all(id)); len(got) != 60 {
+		t.Errorf("%d pictures of 60", len(got))
 	}
 }
 

@@ -1,0 +1,94 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/queue"
+)
+
+// BenchmarkPrompts is from submission to history, with two nodes that do
+// nothing, one prompt after the other. "synced" waits for the disk.
+func BenchmarkPrompts(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		options queue.Options
+	}{
+		{"memory", queue.Options{Memory: true}},
+		{"file", queue.Options{Dir: b.TempDir(), SyncInterval: time.Minute}},
+		{"synced", queue.Options{Dir: b.TempDir()}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			x := newBenchOn(b, c.options)
+			x.start()
+			for n := 0; b.Loop(); n++ {
+				x.wait(x.submit(queue.Prompt{ClientID: "c"}, longChain(2, n)))
+			}
+		})
+	}
+}
+
+// BenchmarkBacklog is prompts that all wait already.
+func BenchmarkBacklog(b *testing.B) {
+	x := newBenchOn(b, queue.Options{Memory: true, MaxQueued: 1 << 20})
+	var last string
+	for n := range b.N {
+		last = x.submit(queue.Prompt{ClientID: "c"}, longChain(2, n))
+	}
+	b.ResetTimer()
+	x.start()
+	x.wait(last)
+}
+
+// BenchmarkChain is a prompt of 200 nodes that do nothing, from submission to
+// history: all executed, and all cached.
+func BenchmarkChain(b *testing.B) {
+	const nodes = 200
+	for _, cached := range []bool{false, true} {
+		b.Run(fmt.Sprintf("cached=%v", cached), func(b *testing.B) {
+			x := newBenchOn(b, queue.Options{Memory: true})
+			x.start()
+			for n := 0; b.Loop(); n++ {
+				if cached {
+					n = 0
+				}
+				x.wait(x.submit(queue.Prompt{ClientID: "c"}, longChain(nodes, n)))
+			}
+		})
+	}
+}
+
+// TestChainIsFast bounds what a prompt of 200 nodes costs beside its nodes. The
+// best of a few counts, as others use the machine too.
+func TestChainIsFast(t *testing.T) {
+	x := newBench(t)
+	x.start()
+	const limit = 300 * time.Millisecond // 5 ms on a machine of its own; the race detector and others at work take their share
+	best := time.Hour
+	for n := range 20 {
+		began := time.Now()
+		x.wait(x.submit(queue.Prompt{ClientID: "c"}, longChain(200, n)))
+		best = min(best, time.Since(began))
+	}
+	t.Logf("a chain of 200 nodes: %v", best)
+	if best > limit {
+		t.Errorf("a chain of 200 nodes takes %v, want less than %v", best, limit)
+	}
+}
+
+func BenchmarkProgressState(b *testing.B) {
+	p := newProgressState("p")
+	for n := range 50 {
+		p.begin(engine.Meta{Node: fmt.Sprint(n), Display: fmt.Sprint(n), Real: fmt.Sprint(n)})
+	}
+	at := engine.Meta{Node: "7", Display: "7", Real: "7"}
+	for b.Loop() {
+		p.step(at, 1, 20)
+		if !json.Valid(p.text()) {
+			b.Fatal("no JSON")
+		}
+	}
+}
