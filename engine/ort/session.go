@@ -173,7 +173,9 @@ func (s *Session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	if err := s.checkInputs(in); err != nil {
 		return nil, &Error{Op: op, Code: CodeInput, Message: err.Error()}
 	}
+	end := s.span(ctx)
 	outs, err := s.run(ctx, in)
+	end(err)
 	if err != nil && ctx.Err() != nil {
 		return nil, ended(ctx, op)
 	}
