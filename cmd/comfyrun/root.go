@@ -11,6 +11,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		convertCommand(),
 		execCommand(),
+		fmtCommand(),
 		modelsCommand(),
 		nodesCommand(),
 		runtimeCommand(),

@@ -362,3 +362,24 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A formatted drawing stands for the same graph.
+func TestFormattedStays(t *testing.T) {
+	info := objectInfo(t)
+	for _, name := range cases(t) {
+		data := read(t, name+".ui.json")
+		formatted, err := workflows.Format(data)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		before, _, err := Read(data, info, Options{LikePage: true})
+		if err != nil {
+			continue // TestRecorded knows which
+		}
+		after, _, err := Read(formatted, info, Options{LikePage: true})
+		if err != nil || workflows.Digest(after) != workflows.Digest(before) {
+			t.Errorf("%s: formatted it is another graph (%v)", name, err)
+		}
+	}
+}
