@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/comfyrun/comfyrun/engine"
@@ -24,10 +25,27 @@ type Inputs struct {
 	Allow     *Allow
 	Dir       string            // the input folder
 	MaxBytes  int64             // of a file; 0: 32 MiB
-	MaxPixels int               // width times height; 0: 64 Mi
+	MaxPixels int               // width times height; 0: 32 Mi
 	MaxURLs   int               // of one prompt; 0: 16
 	Timeout   time.Duration     // of one picture; 0: 30 s
 	Outcome   func(word string) // told "fetched", "cached" or "refused"; may be nil
+
+	once  sync.Once
+	slots chan struct{} // a place for each picture that is being fetched: they lie in memory
+}
+
+// atOnce is how many pictures are fetched at a time, for all prompts together.
+const atOnce = 2
+
+// enter waits for a place and returns what gives it back.
+func (in *Inputs) enter(ctx context.Context) (leave func(), err error) {
+	in.once.Do(func() { in.slots = make(chan struct{}, atOnce) })
+	select {
+	case in.slots <- struct{}{}:
+		return func() { <-in.slots }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("fetch picture: %w", context.Cause(ctx))
+	}
 }
 
 // folder is where fetched pictures lie in the input folder.
@@ -43,7 +61,7 @@ func (in *Inputs) Replace(ctx context.Context, g *workflows.Graph) (changed bool
 		if !ok {
 			continue
 		}
-		name, err := in.once(ctx, raw, names)
+		name, err := in.replacement(ctx, raw, names)
 		if err != nil {
 			in.tell("refused")
 			errs = append(errs, &engine.NodeError{Node: n.ID, Class: n.Class, Input: "image", Kind: engine.CustomFailed, Err: err, Details: "image - " + err.Error()})
@@ -57,8 +75,8 @@ func (in *Inputs) Replace(ctx context.Context, g *workflows.Graph) (changed bool
 	return len(names) > 0, nil
 }
 
-// once fetches a URL that occurs in several nodes a single time.
-func (in *Inputs) once(ctx context.Context, raw string, names map[string]string) (string, error) {
+// replacement fetches a URL that occurs in several nodes a single time.
+func (in *Inputs) replacement(ctx context.Context, raw string, names map[string]string) (string, error) {
 	if name, ok := names[raw]; ok {
 		return name, nil
 	}
@@ -95,11 +113,16 @@ func (in *Inputs) Fetch(ctx context.Context, raw string) (string, error) {
 	if err := in.Allow.Check(u); err != nil {
 		return "", fmt.Errorf("fetch picture: %w", err)
 	}
+	leave, err := in.enter(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	data, err := in.get(ctx, u)
 	if err != nil {
 		return "", fmt.Errorf("fetch picture: %w", err)
 	}
-	most := orInt(in.MaxPixels, 64<<20)
+	most := orInt(in.MaxPixels, 32<<20)
 	if _, err := imagefile.Decode(data, most); err != nil {
 		return "", fmt.Errorf("fetch picture from %s (at most %d pixels): %w", u.Host, most, err)
 	}
