@@ -13,6 +13,7 @@ import (
 // A title that declares parameters is "NAMES: text". NAMES is one name or
 // several with commas between them; a name is a lower-case letter and up to 62
 // lower-case letters, digits and underscores, and may be followed by =INPUT.
+// The text is the parameter's title; with several names, followed by the name.
 // Whatever has another form, such as "Note: x" or "Load Image: y", is only a title.
 var (
 	titleForm = regexp.MustCompile(`^(` + item + `(?:, ?` + item + `)*): +(\S.*)$`)
@@ -55,7 +56,11 @@ func titleDeclarations(g *workflows.Graph, c *engine.Catalog) ([]declaration, []
 				errs = append(errs, fmt.Errorf("%s: %w", from, err))
 				continue
 			}
-			d := declaration{Name: part[1], Title: m[2], Targets: []Target{{n.ID, input}}, From: from}
+			title := m[2]
+			if len(items) > 1 {
+				title += ": " + part[1]
+			}
+			d := declaration{Name: part[1], Title: title, Targets: []Target{{n.ID, input}}, From: from}
 			if i := slices.IndexFunc(list, func(x declaration) bool { return x.Name == d.Name }); i >= 0 {
 				list[i].Targets = append(list[i].Targets, d.Targets...)
 			} else {

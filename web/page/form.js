@@ -65,7 +65,8 @@ function number(s, id) {
   };
   if (!s["x-seed"]) return { input, value };
   input.placeholder = "random";
-  const dice = h("button", { type: "button", "aria-label": "Pick a seed", title: "Pick a seed" }, "🎲");
+  const dice = h("button", { type: "button", "aria-label": "Pick a seed", title: "Pick a seed" },
+    h("img", { src: "/comfyrun/dice.svg", alt: "", width: 22, height: 22 }));
   dice.addEventListener("click", () => {
     const [high, low] = crypto.getRandomValues(new Uint32Array(2));
     let seed = (BigInt(high & 0x1fffff) << 32n) | BigInt(low);

@@ -1,6 +1,6 @@
 // The history, the newest first, a page at a time.
 
-import { $, h } from "./dom.js";
+import { $, h, when } from "./dom.js";
 import { json } from "./api.js";
 import { about, open, pictures, title } from "./picture.js";
 
@@ -35,7 +35,7 @@ function card(r) {
     ? h("img", { className: "thumb", loading: "lazy", decoding: "async", alt: "", src: first.content_url })
     : h("span", { className: "thumb nothing" }, r.error ? r.error.message.slice(0, 80) : "no picture");
   const b = h("button", { type: "button" }, picture,
-    h("span", { className: "caption" }, h("strong", {}, title(r)), h("br"), about(r)));
+    h("span", { className: "caption" }, h("strong", {}, title(r)), h("br"), about(r), h("br"), h("span", { className: "muted" }, when(r.timings.created))));
   b.addEventListener("click", () => open(r, first));
   return h("li", { "data-id": r.prompt_id }, b);
 }

@@ -8,7 +8,7 @@ export const pictures = (result) => result.outputs.filter(isPicture);
 export const title = (r) => r.workflow?.name ?? r.prompt_id.slice(0, 8);
 
 export function about(r) {
-  const parts = [r.status];
+  const parts = r.status === "success" ? [] : [r.status];
   if (r.seed !== undefined) parts.push(`seed ${r.seed}`);
   if (r.timings.run_ms !== null) parts.push(ms(r.timings.run_ms));
   return parts.join(" · ");
