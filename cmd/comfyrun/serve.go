@@ -51,6 +51,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.user, "user", "", "folder of users' settings and files (default home's user)")
 	flags.BoolVar(&f.noRun, "no-worker", false, "accept and list prompts, and leave running them to worker processes")
 	flags.StringVar(&o.Frontend, "frontend", "", "folder of ComfyUI's editor, served at /: the static folder of the package comfyui-frontend-package")
+	flags.StringVar(&o.Workflows, "workflows", "", "folder of named workflows, each offered as POST /workflows/NAME (docs/named-workflows.md)")
 	flags.BoolVar(&o.MultiUser, "multi-user", false, "tell users apart by the comfy-user header")
 	flags.StringVar(&o.CORS, "cors", "", "origin whose pages may call this server, * for any (default only its own)")
 	flags.BoolVar(&o.Compress, "compress", false, "compress answers for clients that accept it")
