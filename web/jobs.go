@@ -127,13 +127,13 @@ func (s *Server) getJobs(c *gin.Context) {
 		s.answerJSON(c, http.StatusBadRequest, gin.H{"error": err.Error()})
 		return
 	}
-	jobs, err := s.jobs(c.Request.Context(), q)
+	jobs, unread, err := s.jobs(c.Request.Context(), q)
 	if err != nil {
 		s.answerTrouble(c, err)
 		return
 	}
-	total := len(jobs)
-	jobs = jobs[min(q.offset, total):]
+	total := len(jobs) + unread
+	jobs = jobs[min(q.offset, len(jobs)):]
 	var limit any
 	if q.limit > 0 {
 		limit = q.limit
@@ -143,14 +143,30 @@ func (s *Server) getJobs(c *gin.Context) {
 		"has_more": q.offset+len(jobs) < total}})
 }
 
-// jobs are all jobs that a query wants, sorted.
-func (s *Server) jobs(ctx context.Context, q jobQuery) ([]*job, error) {
+// newest is how many finished jobs, of so many, must be read for what an editor asks for again and again: the first page
+// of all that ended, newest first. Where prompts overlapped, one that was created later may have ended earlier by a few
+// places. For any other query all are read.
+func (q jobQuery) newest(history int) int {
+	const few, overlap = 500, 64
+	for _, status := range jobStatuses[2:] {
+		if !slices.Contains(q.statuses, status) {
+			return history
+		}
+	}
+	if q.limit == 0 || q.ascending || q.duration || q.workflow != "" || history <= few {
+		return history
+	}
+	return min(q.offset+q.limit+overlap, history)
+}
+
+// jobs are the jobs that a query wants, sorted, and how many older ones follow.
+func (s *Server) jobs(ctx context.Context, q jobQuery) (jobs []*job, unread int, err error) {
 	list := s.Queue.List()
 	prompts, err := s.Queue.Read(ctx, list)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	jobs := []*job{}
+	jobs = []*job{}
 	add := func(j *job) {
 		if q.wants(j) {
 			jobs = append(jobs, j)
@@ -162,26 +178,44 @@ func (s *Server) jobs(ctx context.Context, q jobQuery) ([]*job, error) {
 		}
 	}
 	if q.finished() {
-		entries, err := s.Queue.History(ctx, queue.Page{})
-		if err != nil {
-			return nil, err
+		var ended []*job
+		if ended, unread, err = s.finishedJobs(ctx, q); err != nil {
+			return nil, 0, err
 		}
-		for _, e := range entries {
-			j, _ := finishedJob(e)
+		for _, j := range ended {
 			add(j)
 		}
 	}
 	slices.SortStableFunc(jobs, func(a, b *job) int {
-		order := cmp.Compare(a.Created, b.Created)
+		order := cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
 		if q.duration {
-			order = cmp.Compare(a.duration(), b.duration())
+			order = cmp.Or(cmp.Compare(a.duration(), b.duration()), order)
 		}
 		if !q.ascending {
 			order = -order
 		}
 		return order
 	})
-	return jobs, nil
+	return jobs, unread, nil
+}
+
+// finishedJobs are the newest jobs of the history, and how many are left out.
+func (s *Server) finishedJobs(ctx context.Context, q jobQuery) (jobs []*job, unread int, err error) {
+	history := s.Queue.Stats().History
+	most := q.newest(history)
+	page := queue.Page{}
+	if most < history {
+		page.MaxItems, unread = &most, history-most
+	}
+	entries, err := s.Queue.History(ctx, page)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range entries {
+		j, _ := finishedJob(e)
+		jobs = append(jobs, j)
+	}
+	return jobs, unread, nil
 }
 
 // waitingJob is a prompt of the queue.

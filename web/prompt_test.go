@@ -197,6 +197,42 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// Of a long history only what a page shows is read.
+func TestJobsOfLongHistory(t *testing.T) {
+	s := newStage(t, queue.Options{Memory: true})
+	const n = 700
+	for i := range n {
+		p := queue.Prompt{ID: fmt.Sprintf("p%03d", i), Graph: json.RawMessage(`{}`)}
+		if _, err := s.queue.Submit(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		lease, err := s.queue.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lease.Done(t.Context(), json.RawMessage(`{"outputs":{}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const all = "?status=completed,failed,cancelled"
+	if got := s.jobIDs(t, all+"&limit=2&offset=1"); !slices.Equal(got, []string{"p698", "p697"}) {
+		t.Errorf("second page: %v", got)
+	}
+	if got := s.jobIDs(t, all+"&limit=2&offset=698"); !slices.Equal(got, []string{"p001", "p000"}) {
+		t.Errorf("last page: %v", got)
+	}
+	for query, want := range map[string]string{all + "&limit=2": `"has_more":true`, all + "&limit=2&offset=698": `"has_more":false`, all: `"total":700`} {
+		if _, got := s.get(t, "/api/jobs"+query); !strings.Contains(got, want) {
+			t.Errorf("%s: no %s", query, want)
+		}
+	}
+	var page jobQuery
+	page.statuses, page.limit = jobStatuses, 10
+	if got := page.newest(n); got != 74 {
+		t.Errorf("%d entries are read", got)
+	}
+}
+
 func (s *stage) jobIDs(t testing.TB, query string) []string {
 	t.Helper()
 	_, answer := s.get(t, "/api/jobs"+query)
