@@ -140,13 +140,13 @@ func (h *hub) preview(e queue.Event) {
 			if rich == nil {
 				rich = numbered(frameMetadata, e.Data)
 			}
-			s.push(outgoing{rich, true, true})
+			s.push(outgoing{rich, true, e.Passing})
 			return
 		}
 		if alone == nil {
 			alone = numbered(framePreview, binary.BigEndian.AppendUint32(nil, kind), picture)
 		}
-		s.hold(alone)
+		s.hold(outgoing{alone, true, e.Passing})
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 // Bounds of a socket.
 const (
 	socketRoom    = 1024     // messages that wait to be sent
-	socketBytes   = 32 << 20 // of these
+	socketBytes   = 64 << 20 // of these
 	passingRoom   = 256      // of these, how many may be left out
 	socketRead    = 64 << 10 // bytes of a message from the client
 	socketWrite   = 10 * time.Second
@@ -47,7 +47,7 @@ type socket struct {
 	answer   []byte      // to the client's feature flags
 	metadata atomic.Bool // the client understands previews with metadata
 
-	held []byte // a preview that follows the next progress message; the hub's
+	held *outgoing // a preview that follows the next progress message; the hub's
 
 	mu      sync.Mutex
 	waiting []outgoing
@@ -69,7 +69,7 @@ func (s *socket) message(text []byte, passing bool) {
 		s.push(outgoing{text, false, passing})
 		return
 	}
-	held := outgoing{s.held, true, true}
+	held := *s.held
 	s.held = nil
 	if bytes.HasPrefix(text, progressPrefix) {
 		s.push(outgoing{text, false, passing})
@@ -81,11 +81,11 @@ func (s *socket) message(text []byte, passing bool) {
 }
 
 // hold keeps a preview until the progress message of its step.
-func (s *socket) hold(preview []byte) {
+func (s *socket) hold(preview outgoing) {
 	if s.held != nil {
-		s.push(outgoing{s.held, true, true})
+		s.push(*s.held)
 	}
-	s.held = preview
+	s.held = &preview
 }
 
 // push puts a message into the row. When that is too long the oldest passing messages are left out; when that does not

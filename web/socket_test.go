@@ -335,3 +335,25 @@ func TestManyClients(t *testing.T) {
 	}
 	posting.Wait()
 }
+
+// TestManyPicturesArrive: what a node sends as its result is all there, in order.
+func TestManyPicturesArrive(t *testing.T) {
+	c := newCluster(t, 1)
+	r := c.replicas[0]
+	l := listen(t, r.url, "/ws?clientId=a")
+	const pictures = 40
+	r.post(t, "a", fmt.Sprintf(`{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,"batch_size":%d,"color":1}},`+
+		`"2":{"class_type":"SaveImageWebsocket","inputs":{"images":["1",0]}}}`, pictures))
+	got := 0
+	for {
+		f := l.next(t)
+		if f.binary {
+			got++
+		} else if strings.Contains(string(f.data), finished) {
+			break
+		}
+	}
+	if got != pictures {
+		t.Errorf("%d pictures of %d", got, pictures)
+	}
+}

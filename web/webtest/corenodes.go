@@ -288,7 +288,7 @@ func send(ctx context.Context, in sendImage) (engine.UI, error) {
 		if err != nil {
 			return nil, err
 		}
-		engine.Preview(ctx, i, in.Images.Shape[0], picturePreview(p))
+		engine.Preview(ctx, i, in.Images.Shape[0], lasting{picturePreview(p)})
 	}
 	return engine.UI{}, nil
 }

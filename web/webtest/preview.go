@@ -24,6 +24,12 @@ func (p preview) Encode(string, int) (mime string, data []byte, err error) {
 	return p.mime, data, err
 }
 
+// lasting is a preview that is a result, of which none may be left out.
+type lasting struct{ preview }
+
+// Lasting says so to engine/worker.
+func (lasting) Lasting() {}
+
 // flatPreview is a picture of 32 by 24 pixels, scaled to fit a square of 64.
 func flatPreview(format previewFormat, step int) preview {
 	const width, height = 64, 48
