@@ -194,8 +194,8 @@ func (c *conversion) expandText(r *record, w *widget, s string) string {
 	if c.options.Random != nil {
 		return ExpandPrompt(s, c.options.Random)
 	}
-	if open := strings.IndexByte(s, '{'); open >= 0 && strings.Contains(s[open:], "|") {
-		c.warn(r, w.name, "its alternatives {a|b}, of which the editor would choose one, stay as they are")
+	if ExpandPrompt(s, func() float64 { return 0 }) != s {
+		c.warn(r, w.name, "its alternatives {a|b}, comments or backslashes, which the editor would expand, stay as they are")
 	}
 	return s
 }

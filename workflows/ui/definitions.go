@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/comfyrun/comfyrun/workflows"
 )
@@ -42,6 +43,8 @@ type Input struct {
 	Declared bool
 	// Multiline texts turn every value into text; Dynamic ones may hold {a|b}.
 	Multiline, Dynamic bool
+	// Grows says that further widgets follow, which depend on the value.
+	Grows bool
 	// Upload says that a button follows the inputs of its group.
 	Upload bool
 }
@@ -166,7 +169,8 @@ func parseInput(name string, spec workflows.Value) (Input, error) {
 	if other := text(options, "widgetType"); other != "" {
 		in.Widget = other
 	}
-	if in.Force || !slices.Contains(widgetTypes, in.Widget) {
+	in.Grows = strings.HasPrefix(in.Type, "COMFY_DYNAMICCOMBO")
+	if in.Force || !in.Grows && !slices.Contains(widgetTypes, in.Widget) {
 		in.Widget = ""
 	}
 	in.options(options)

@@ -21,6 +21,7 @@ const toys = `{
 	"Blur": {"input": {"required": {"image": ["IMAGE"], "radius": ["INT", {"default": 3}], "seed": ["INT", {"default": 1}]}}, "output": ["IMAGE"]},
 	"Text": {"input": {"required": {"text": ["STRING", {"multiline": true, "dynamicPrompts": true}]}}, "output": ["STRING"]},
 	"Pick": {"input": {"required": {"which": [["a", "b"], {"control_after_generate": true}], "on": ["BOOLEAN", {"default": true}], "amount": ["FLOAT"]}}, "output": ["INT"]},
+	"Grow": {"input": {"required": {"how": ["COMFY_DYNAMICCOMBO_V3", {"options": []}], "n": ["INT", {"default": 1}]}}, "output": []},
 	"Save": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "x"}]}}, "output": []}
 }`
 
@@ -112,6 +113,8 @@ func TestValues(t *testing.T) {
 		{"word for number", "Blur", `"widgets_values": ["five", 6, "fixed"]`, `node 1 (Blur), input radius: found "five" where a number should be`},
 		{"number for choice", "Load", `"widgets_values": [5]`, `node 1 (Load), input name: found 5 where one of the choices, such as "a.png", should be`},
 		{"word for bool", "Pick", `"widgets_values": ["a", "fixed", "", "euler", 1]`, `node 1 (Pick), input on: found "euler" where true or false should be`},
+		{"widgets that depend on a value, by name", "Grow", `"widgets_values": ["big", 7, 2], "widgets_values_named": {"how": "big", "how.width": 7, "n": 2}`, `{"how":"big","how.width":7,"n":2}`},
+		{"widgets that depend on a value, by position", "Grow", `"widgets_values": ["big", 7, 2]`, "node 1 (Grow), input how: how many values it has depends on its value (COMFY_DYNAMICCOMBO_V3)"},
 		{"choice that is gone", "Load", `"widgets_values": ["gone.png"]`, `{"name":"gone.png"}`},
 	} {
 		got := shown(t, node(tt.class, tt.values), Options{})
@@ -137,6 +140,59 @@ func TestUnknownClass(t *testing.T) {
 		if diff := cmp.Diff(tt.want, shown(t, drawing(`{"id": 1, "type": "Far", `+tt.node+`}`, ""), Options{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
+	}
+}
+
+// A group gives its instance the inputs, values and outputs of its nodes: here a picture and a radius that was turned into
+// an input come in, both outputs of Load and that of Blur lead out but for the hidden mask.
+func TestGroup(t *testing.T) {
+	const group = `, "extra": {"groupNodes": {"g": {
+		"nodes": [
+			{"type": "Load", "inputs": [], "widgets_values": ["a.png"]},
+			{"type": "Blur", "inputs": [{"name": "image", "type": "IMAGE", "link": 77}, {"name": "radius", "type": "INT", "widget": {"name": "radius"}}], "widgets_values": [1, 2, "fixed"]},
+			{"type": "Blur", "inputs": [{"name": "image", "type": "IMAGE"}], "widgets_values": [3, 4, "fixed"]}
+		],
+		"links": [[0, 0, 1, 0, 1, "IMAGE"], [null, 0, 2, 0]],
+		"external": [[0, 0, "IMAGE"]],
+		"config": {"0": {"output": {"1": {"visible": false}}}}
+	}}}`
+	const nodes = `
+		{"id": 1, "type": "Load", "widgets_values": ["b.png"]},
+		{"id": 2, "type": "Pick", "widgets_values": ["a", "fixed", "", true, 1]},
+		{"id": 7, "type": "workflow>g", "inputs": [{"name": "image", "type": "IMAGE", "link": 11}, {"name": "radius", "type": "INT", "link": 12}],
+			"widgets_values": ["b.png", 22, "fixed", 33, 44, "randomize"]},
+		{"id": 8, "type": "Save", "inputs": [{"name": "images", "link": 13}]},
+		{"id": 9, "type": "Save", "inputs": [{"name": "images", "link": 14}]},
+		{"id": 10, "type": "Save", "inputs": [{"name": "images", "link": 15}]}`
+	got := shown(t, drawing(nodes, `[11,1,0,7,0], [12,2,0,7,1], [13,7,0,8,0], [14,7,1,9,0], [15,7,2,10,0]`, group), Options{})
+	want := `{"1":{"class_type":"Load","inputs":{"name":"b.png"}},` +
+		`"10":{"class_type":"Save","inputs":{"filename_prefix":"x","images":["7:2",0]}},` +
+		`"2":{"class_type":"Pick","inputs":{"amount":1,"on":true,"which":"a"}},` +
+		`"7:0":{"class_type":"Load","inputs":{"name":"b.png"}},` +
+		`"7:1":{"class_type":"Blur","inputs":{"image":["7:0",0],"radius":["2",0],"seed":22}},` +
+		`"7:2":{"class_type":"Blur","inputs":{"image":["1",0],"radius":33,"seed":44}},` +
+		`"8":{"class_type":"Save","inputs":{"filename_prefix":"x","images":["7:0",0]}},` +
+		`"9":{"class_type":"Save","inputs":{"filename_prefix":"x","images":["7:1",0]}}}`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Values of an instance reach widgets of nodes inside, of instances inside and of nodes inside of those.
+func TestProxies(t *testing.T) {
+	const subgraphs = `, "definitions": {"subgraphs": [
+		{"id": "outer", "inputs": [], "outputs": [], "links": [], "nodes": [
+			{"id": 1, "type": "inner", "inputs": [{"name": "size", "type": "INT", "widget": {"name": "size"}}]},
+			{"id": 2, "type": "Blur", "widgets_values": [1, 2, "fixed"]}]},
+		{"id": "inner", "inputs": [{"name": "size", "type": "INT"}], "outputs": [], "nodes": [
+			{"id": 1, "type": "Blur", "inputs": [{"name": "radius", "type": "INT", "widget": {"name": "radius"}, "link": 1}], "widgets_values": [3, 4, "fixed"]}],
+			"links": [{"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": 0}]}]}`
+	instance := `{"id": 5, "type": "outer", "properties": {"proxyWidgets": [["1", "size"], ["2", "seed"], ["2", "control_after_generate"], ["1:1", "seed"], ["2", "$$preview"]]},
+		"widgets_values": [11, 22, "randomize", 33]}`
+	got := shown(t, drawing(instance, ``, subgraphs), Options{})
+	want := `{"5:1:1":{"class_type":"Blur","inputs":{"radius":11,"seed":33}},"5:2":{"class_type":"Blur","inputs":{"radius":1,"seed":22}}}`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

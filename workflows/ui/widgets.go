@@ -75,6 +75,7 @@ func (c *conversion) take(r *record, places []place) error {
 	values = withoutForced(r.class, values)
 	if named := r.n.allNamed(); len(named) > 0 && !c.options.LikePage {
 		if !isList || labels(named, values) {
+			r.grow(named)
 			takeNamed(places, named)
 			return nil
 		}
@@ -138,9 +139,20 @@ func (c *conversion) takeObject(r *record, places []place, o workflows.Object) e
 		return c.takeList(r, places, values)
 	}
 	if !c.options.LikePage {
+		r.grow(o)
 		takeNamed(places, o)
 	}
 	return nil
+}
+
+// grow adds the widgets that follow from the value of one: they are called after it, as in "resize.width".
+func (r *record) grow(named workflows.Object) {
+	for _, m := range named {
+		parent, _, ok := strings.Cut(m.Key, ".")
+		if w := r.widget(parent); ok && w != nil && w.input != nil && w.input.Grows && r.widget(m.Key) == nil {
+			r.addWidgets(&widget{name: m.Key, value: m.Value, has: true})
+		}
+	}
 }
 
 // withoutForced drops the values that old versions stored for inputs that only take links, which the number of values
@@ -177,6 +189,10 @@ func (c *conversion) takeList(r *record, places []place, values []workflows.Valu
 	for i, p := range places {
 		if i >= len(values) {
 			return nil
+		}
+		if p.widget != nil && p.widget.input != nil && p.widget.input.Grows && r.class != nil {
+			return refuse(r, p.name, "how many values it has depends on its value (%s), so only names could tell them apart and the file has none",
+				p.widget.input.Type)
 		}
 		if !c.options.LikePage {
 			if expected := p.misfit(r, values[i]); expected != "" {
