@@ -36,6 +36,7 @@ func samplingKinds() []engine.Kind {
 		engine.Combo[alignedModel](engine.Choices("SD1", "SDXL", "SVD")),
 		engine.Combo[optimalModel](engine.Choices("FLUX", "Wan", "Chroma")),
 		engine.Combo[placing](engine.Choices("offset", "index", "uxo/uno")),
+		engine.Combo[loraForm](engine.Choices("standard", "full_diff")),
 		engine.Combo[spacingName](engine.Choices(string(sampling.Linear), string(sampling.Cosine), string(sampling.Sine))),
 		engine.Combo[solverName](engine.Choices("midpoint", "heun")),
 		engine.Combo[erSolverName](erSolvers),

@@ -26,6 +26,39 @@ func addModelFiles(c *engine.Catalog, d Dirs) {
 		Doc("Writes an autoencoder into the output folder.")
 	engine.Add(c, "CheckpointSave", category, saveCheckpoint{Prefix: "checkpoints/ComfyUI"}, s.saveCheckpoint).Output().Module(module).
 		Title("Save Checkpoint").Doc("Writes denoiser, text encoders and autoencoder into one file of the output folder.")
+	engine.Add(c, "LoraSave", "_for_testing", saveLoRA{Prefix: "loras/ComfyUI_extracted_lora", Rank: 8, Biases: true}, s.saveLoRA).
+		V3().Output().Experimental().Module("comfy_extras.nodes_lora_extract").Title("Extract and Save Lora").
+		Doc("Writes the difference of two models as a LoRA file, its matrices as factors of a small rank.")
+}
+
+type saveLoRA struct {
+	Prefix string           `in:"filename_prefix" ui:"multiline=false"`
+	Rank   int              `in:"rank" range:"1,4096,1"`
+	Type   loraForm         `in:"lora_type"`
+	Biases bool             `in:"bias_diff"`
+	Model  *diffusion.Model `in:"model_diff,optional" doc:"The difference of two denoisers, as ModelMergeSubtract makes it."`
+	CLIP   *diffusion.CLIP  `in:"text_encoder_diff,optional" doc:"The difference of two text encoders, as CLIPMergeSubtract makes it."`
+	Prompt engine.Prompt
+	Extra  engine.ExtraPNGInfo
+}
+
+// loraForm is how a LoRA file holds matrices.
+type loraForm string
+
+// saveLoRA writes a file without a word about the workflow, as ComfyUI does.
+func (s *saver) saveLoRA(ctx context.Context, in saveLoRA) (engine.UI, error) {
+	e := diffusion.Extraction{Rank: in.Rank, Whole: in.Type == "full_diff", Biases: in.Biases}
+	var contents []weights.Content
+	if in.Model != nil {
+		contents = in.Model.Extract(e)
+	}
+	if in.CLIP != nil {
+		contents = append(contents, in.CLIP.Extract(e)...)
+	}
+	if len(contents) == 0 {
+		return engine.UI{}, nil
+	}
+	return s.writeModel(ctx, modelFile{prefix: in.Prefix, mute: true}, contents)
 }
 
 type saveModel struct {
@@ -36,7 +69,7 @@ type saveModel struct {
 }
 
 func (s *saver) saveModel(ctx context.Context, in saveModel) (engine.UI, error) {
-	return s.writeModel(ctx, modelFile{in.Prefix, in.Prompt, in.Extra, modelSpec(in.Model)}, in.Model.Contents())
+	return s.writeModel(ctx, modelFile{prefix: in.Prefix, prompt: in.Prompt, extra: in.Extra, spec: modelSpec(in.Model)}, in.Model.Contents())
 }
 
 type saveCLIP struct {
@@ -51,7 +84,7 @@ func (s *saver) saveCLIP(ctx context.Context, in saveCLIP) (engine.UI, error) {
 		return nil, errNoCLIP
 	}
 	for _, tower := range in.CLIP.Contents() {
-		f := modelFile{in.Prefix + "_" + tower.Name, in.Prompt, in.Extra, map[string]string{"format": "pt"}}
+		f := modelFile{prefix: in.Prefix + "_" + tower.Name, prompt: in.Prompt, extra: in.Extra, spec: map[string]string{"format": "pt"}}
 		if _, err := s.writeModel(ctx, f, tower.Own); err != nil {
 			return nil, err
 		}
@@ -74,7 +107,7 @@ func (s *saver) saveVAE(ctx context.Context, in saveVAE) (engine.UI, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.writeModel(ctx, modelFile{in.Prefix, in.Prompt, in.Extra, nil}, contents)
+	return s.writeModel(ctx, modelFile{prefix: in.Prefix, prompt: in.Prompt, extra: in.Extra}, contents)
 }
 
 type saveCheckpoint struct {
@@ -101,7 +134,7 @@ func (s *saver) saveCheckpoint(ctx context.Context, in saveCheckpoint) (engine.U
 	for _, tower := range in.CLIP.Contents() {
 		contents = append(contents, tower.Embedded...)
 	}
-	return s.writeModel(ctx, modelFile{in.Prefix, in.Prompt, in.Extra, modelSpec(in.Model)}, contents)
+	return s.writeModel(ctx, modelFile{prefix: in.Prefix, prompt: in.Prompt, extra: in.Extra, spec: modelSpec(in.Model)}, contents)
 }
 
 // modelSpec is what a file says about its denoiser: its family, which ComfyUI
@@ -134,11 +167,15 @@ type modelFile struct {
 	prompt engine.Prompt
 	extra  engine.ExtraPNGInfo
 	spec   map[string]string
+	mute   bool // says nothing
 }
 
 // metadata returns what the header says beside the weights; the prompt is empty
 // when there is none.
 func (f modelFile) metadata() (map[string]string, error) {
+	if f.mute {
+		return nil, nil
+	}
 	out := map[string]string{"prompt": ""}
 	for k, v := range f.spec {
 		out[k] = v

@@ -41,6 +41,8 @@ func TestSaveModels(t *testing.T) {
 		"4": node("CheckpointSave", map[string]any{"model": []any{"3", 0}, "clip": []any{"1", 1}, "vae": []any{"1", 2}, "filename_prefix": "checkpoints/mix"}),
 		"5": node("CLIPSave", map[string]any{"clip": []any{"1", 1}, "filename_prefix": "clip/mix"}),
 		"6": node("VAESave", map[string]any{"vae": []any{"1", 2}, "filename_prefix": "vae/mix"}),
+		"8": node("LoraSave", map[string]any{"model_diff": []any{"1", 0}, "filename_prefix": "loras/mix", "rank": 1, "lora_type": "full_diff", "bias_diff": false}),
+		"9": node("LoraSave", map[string]any{"filename_prefix": "loras/nothing", "rank": 1, "lora_type": "standard", "bias_diff": true}),
 		"7": node("ModelSave", map[string]any{"model": []any{"2", 0}, "filename_prefix": "mix"}),
 	})
 	if err != nil {
@@ -74,10 +76,27 @@ func TestSaveModels(t *testing.T) {
 		"clip/mix_clip_l_00001_": "text_model.encoder.layers.0.self_attn.q_proj.weight",
 		"clip/mix_clip_g_00001_": "text_model.encoder.layers.0.self_attn.k_proj.bias",
 		"vae/mix_00001_":         "decoder.conv_in.weight",
+		"loras/mix_00001_":       "diffusion_model.out.2.diff",
 	} {
 		if _, ok := openWeights(t, filepath.Join(output, path+".safetensors")).Tensor(name); !ok {
 			t.Errorf("%s has no %s", path, name)
 		}
+	}
+}
+
+// TestLoRAFilesSayNothing: a file of LoraSave has no metadata, and without a
+// difference there is no file.
+func TestLoRAFilesSayNothing(t *testing.T) {
+	if text, err := (modelFile{mute: true, spec: map[string]string{"a": "b"}}).metadata(); text != nil || err != nil {
+		t.Errorf("%v, %v", text, err)
+	}
+	dir := t.TempDir()
+	s := &saver{dirs: Dirs{Output: dir}}
+	if _, err := s.saveLoRA(t.Context(), saveLoRA{Prefix: "loras/nothing", Rank: 1}); err != nil {
+		t.Error(err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("wrote %v, %v", files, err)
 	}
 }
 
