@@ -220,3 +220,24 @@ func TestClose(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A picture that WebP cannot hold is an error; JPEG can.
+func TestPreviewTooWide(t *testing.T) {
+	s, _, base := recorded(t, Options{})
+	const width = 17_000
+	var wide bytes.Buffer
+	if err := imagefile.WritePNG(&wide, imagefile.Picture{Width: width, Height: 1, RGB: make([]byte, 3*width)}, imagefile.PNGOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(base, "input", "wide.png"), wide.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for preview, want := range map[string]int{"webp": 500, "jpeg": 200} {
+		if w := ask(s, "GET", "/view?type=input&filename=wide.png&preview="+preview); w.Code != want {
+			t.Errorf("%s: %d", preview, w.Code)
+		}
+	}
+	if text := fmt.Sprint(s.logs.Entries()); strings.Contains(text, "panic") {
+		t.Error(text)
+	}
+}
