@@ -21,6 +21,7 @@ type callState struct {
 	library      *library.Library // nil: no workflows are named
 	stopWatching func()
 	outputs      outputIndex
+	offered      *Condition // of readiness; nil: nobody asks
 }
 
 // namedRoutes registers the named workflows, and what one call can wait for.
@@ -46,6 +47,9 @@ func (s *Server) openLibrary() error {
 	changes, err := s.library.Scan()
 	if err != nil {
 		return fmt.Errorf("open named workflows: %w", err)
+	}
+	if s.Ready != nil {
+		s.offered = s.Ready.Expect("named workflows read")
 	}
 	s.logChanges(changes, nil)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,6 +79,19 @@ func (s *Server) logChanges(changes []library.Change, err error) {
 			s.Log.Info("named workflow offered", "name", c.Name, "digest", c.Newest, "parameters", len(c.Workflow.Params))
 		}
 	}
+	if s.offered != nil {
+		s.offered.set(true, s.workflowNote())
+	}
+}
+
+// workflowNote is what readiness says of workflows that do not check. They make nothing unready: a mistake in one file must
+// not take a service down that goes on with the version before it.
+func (s *Server) workflowNote() string {
+	n := len(s.workflowProblems())
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d do not check; GET /workflows says why", n)
 }
 
 // workflowProblems lists what keeps named workflows from being offered as their files are; each is one line.
@@ -263,7 +280,12 @@ func (s *Server) submitNamed(c *gin.Context, call namedCall) {
 		s.answerTrouble(c, fmt.Errorf("encode call: %w", err))
 		return
 	}
-	fields := bodyFields{"prompt": workflows.Encode(call.graph), "extra_data": extra}
+	graph := workflows.Encode(call.graph)
+	if err := s.checkSize(graph); err != nil {
+		s.refuse(c, err)
+		return
+	}
+	fields := bodyFields{"prompt": graph, "extra_data": extra}
 	for query, member := range map[string]string{"client_id": "client_id", "prompt_id": "prompt_id", "number": "number"} {
 		if text, ok := c.GetQuery(query); ok {
 			fields[member], _ = json.Marshal(text) // a string

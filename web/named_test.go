@@ -36,7 +36,8 @@ type bench struct {
 	url string
 }
 
-func newBench(t testing.TB, working bool) *bench {
+// newBench starts one; change may set more of its options.
+func newBench(t testing.TB, working bool, change ...func(*Options)) *bench {
 	t.Helper()
 	base := webtest.Base(t)
 	q, err := queue.Open(t.Context(), queue.Options{Memory: true})
@@ -45,14 +46,18 @@ func newBench(t testing.TB, working bool) *bench {
 	}
 	catalog := webtest.Catalog(t, base)
 	get := func() *engine.Catalog { return catalog }
-	s, err := New(Options{
+	o := Options{
 		Queue: q, Catalog: get, Models: models.NewFolders([]string{filepath.Join(base, "models")}), Version: "test",
 		Dirs: Dirs{
 			Input: filepath.Join(base, "input"), Output: filepath.Join(base, "output"),
 			Temp: filepath.Join(base, "temp"), User: filepath.Join(base, "user"),
 		},
-		Workflows: filepath.Join("testdata", "workflows"),
-	})
+		Workflows: filepath.Join("testdata", "workflows"), Ready: &Readiness{},
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +131,9 @@ func (b *bench) result(method, path string, body any, status int, headers ...str
 
 func TestListNamed(t *testing.T) {
 	b := newBench(t, false)
+	if _, ready := b.do("GET", "/readyz", nil); !strings.Contains(string(ready), "[+] named workflows read: 1 do not check") {
+		t.Errorf("readiness says %s", ready)
+	}
 	_, data := b.do("GET", "/api/workflows", nil)
 	var list struct{ Workflows []namedEntry }
 	if err := json.Unmarshal(data, &list); err != nil {
@@ -508,6 +516,56 @@ func TestWantedPicture(t *testing.T) {
 	} {
 		if got := wantedPicture(accept); got != want {
 			t.Errorf("Accept %q: %q, want %q", accept, got, want)
+		}
+	}
+}
+
+// The page is where the editor is not, and always below /comfyrun/.
+func TestPageFiles(t *testing.T) {
+	editor := func(o *Options) { o.Frontend = filepath.Join("testdata", "editor") }
+	for _, tt := range []struct {
+		path   string
+		change []func(*Options)
+		ours   bool
+	}{
+		{"/", nil, true}, {"/comfyrun/", nil, true}, {"/comfyrun", nil, true},
+		{"/", []func(*Options){editor}, false}, {"/comfyrun/", []func(*Options){editor}, true},
+	} {
+		b := newBench(t, false, tt.change...)
+		resp, data := b.do("GET", tt.path, nil)
+		policy := resp.Header.Get("Content-Security-Policy")
+		ours := bytes.Contains(data, []byte("/comfyrun/app.js")) && strings.Contains(policy, "default-src 'none'") && !strings.Contains(policy, "unsafe")
+		if resp.StatusCode != 200 || ours != tt.ours {
+			t.Errorf("%s: status %d, policy %q, our page: %t, want %t", tt.path, resp.StatusCode, policy, ours, tt.ours)
+		}
+	}
+	b := newBench(t, false)
+	for path, want := range map[string]string{
+		"app.js": "application/javascript; charset=utf-8", "style.css": "text/css", "icon.svg": "image/svg+xml", "nope.js": "", "..%2Fpage.go": "", "page": "",
+	} {
+		resp, _ := b.do("GET", "/comfyrun/"+path, nil)
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode == 200 && got != want || resp.StatusCode != 200 && want != "" {
+			t.Errorf("%s: status %d, type %q, want %q", path, resp.StatusCode, got, want)
+		}
+	}
+}
+
+// Nothing of the page is loaded from elsewhere.
+func TestPageNeedsNobodyElse(t *testing.T) {
+	files, err := pageFiles.ReadDir("page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		data, err := pageFiles.ReadFile("page/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(string(data), `xmlns="http://www.w3.org/2000/svg"`, "")
+		for _, word := range []string{"http://", "https://", "style=", "onclick=", "<script>"} {
+			if strings.Contains(text, word) {
+				t.Errorf("%s holds %s", f.Name(), word)
+			}
 		}
 	}
 }
