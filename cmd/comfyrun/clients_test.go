@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,18 +67,18 @@ func runClient(t *testing.T, server *child, interpreter, program string, workflo
 	if err != nil {
 		t.Fatalf("%v: %s\n%s", err, out, server.logs)
 	}
-	var sizes []int
-	if err := json.Unmarshal(out[lastLine(out):], &sizes); err != nil || len(sizes) != 1 || sizes[0] < 60 {
+	sizes, err := printedSizes(out)
+	if err != nil || len(sizes) != 1 || sizes[0] < 60 {
 		t.Errorf("printed %s (%v), want the size of one picture", out, err)
 	}
 }
 
-// lastLine is where the last line of a text begins.
-func lastLine(text []byte) int {
-	for i := len(text) - 2; i >= 0; i-- {
-		if text[i] == '\n' {
-			return i + 1
+// printedSizes is the JSON list among the lines that a program printed; some clients print lines of their own.
+func printedSizes(out []byte) (sizes []int, err error) {
+	for line := range bytes.Lines(out) {
+		if bytes.HasPrefix(line, []byte("[")) {
+			err = errors.Join(err, json.Unmarshal(line, &sizes))
 		}
 	}
-	return 0
+	return sizes, err
 }

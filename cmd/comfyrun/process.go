@@ -3,14 +3,20 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/models/demo"
 	"github.com/comfyrun/comfyrun/engine/queue"
 	"github.com/comfyrun/comfyrun/engine/worker"
+	"github.com/comfyrun/comfyrun/web"
 )
 
 // runFlags are the flags of serve and worker, which run prompts until they are told to stop.
@@ -63,13 +69,18 @@ type process struct {
 	queue   *queue.Queue
 	worker  *worker.Worker
 	log     *slog.Logger
-	drain   time.Duration
+	warmup  *warmup
+	ready   *web.Readiness
 }
 
 // open puts a process together. Nothing is answered or taken yet.
 func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
-	p = &process{drain: f.drain, log: f.logs.logger(cmd.ErrOrStderr())}
+	p = &process{log: f.logs.logger(cmd.ErrOrStderr())}
+	p.ready = &web.Readiness{Log: p.log}
 	if p.home, err = homeOf(cmd); err != nil {
+		return nil, err
+	}
+	if p.warmup, err = readWarmup(f.warmup); err != nil {
 		return nil, err
 	}
 	output := f.output
@@ -79,14 +90,67 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if p.machine, err = f.machineFlags.open(cmd, output); err != nil {
 		return nil, err
 	}
+	if err := p.offerDemo(cmd.Context()); err != nil {
+		return nil, errors.Join(err, p.machine.close())
+	}
 	if p.queue, err = f.queue.open(cmd.Context(), p.home); err != nil {
 		return nil, errors.Join(err, p.machine.close())
 	}
 	p.worker = &worker.Worker{
-		Queue: p.queue, Catalog: p.catalog, Runner: p.machine.runner,
-		Log: p.log, TimeLimit: f.limit, Previews: f.previews,
+		Queue: p.queue, Catalog: p.catalog, Runner: p.machine.runner, Forget: p.forget,
+		Log: p.log, TimeLimit: f.limit, Previews: f.previews, Drain: f.drain,
 	}
 	return p, nil
+}
+
+// offerDemo puts the demo model into the home of somebody who has no checkpoint yet, so that there is something to draw with.
+func (p *process) offerDemo(ctx context.Context) error {
+	if len(p.machine.folders.Names(demo.Folder)) > 0 {
+		return nil
+	}
+	return ensureDemo(ctx, p.home, p.machine.folders)
+}
+
+// work warms up, then runs prompts until ctx ends and the last one with it.
+func (p *process) work(ctx context.Context) error {
+	if p.warmup.needed() {
+		warm := p.ready.Expect("models warmed")
+		if err := p.warmup.run(ctx, p); err != nil {
+			return err
+		}
+		warm.Met()
+	}
+	return p.worker.Run(ctx)
+}
+
+// answerTime is how long answers may take that have been begun when everything else has ended.
+const answerTime = 5 * time.Second
+
+// serve answers requests while it works, and to the last, so that clients see their prompts end. It returns when ctx has
+// ended and what ran has ended, or been given back.
+func (p *process) serve(ctx context.Context, server *http.Server, work func(context.Context) error) error {
+	listener, err := net.Listen("tcp", server.Addr)
+	if err != nil {
+		return asUsage(fmt.Errorf("read --listen: %w", err))
+	}
+	p.log.Info("listening", "address", listener.Addr().String())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("answer requests: %w", err)
+		}
+		return nil
+	})
+	context.AfterFunc(ctx, p.ready.Drain)
+	group.Go(func() error {
+		err := work(ctx)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+		defer cancel()
+		return errors.Join(err, server.Shutdown(end))
+	})
+	err = group.Wait()
+	p.log.Info("ended")
+	return err
 }
 
 func (p *process) close() error {
@@ -96,17 +160,12 @@ func (p *process) close() error {
 // catalog is the catalogue of this moment. It never changes: lists of files are asked for at each use.
 func (p *process) catalog() *engine.Catalog { return p.machine.catalog }
 
-// free forgets models, results, or both.
-func (p *process) free(models, results bool) {
+// forget drops models, results, or both.
+func (p *process) forget(models, results bool) {
 	if results {
 		p.machine.runner.Cache.Clear()
 	}
 	if models {
 		p.machine.diffusion.Free()
 	}
-}
-
-// graceful returns a context that goes on for a while when ctx has ended.
-func graceful(ctx context.Context, after time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), after)
 }

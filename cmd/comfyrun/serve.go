@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"net/http"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +66,11 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return errors.Join(asUsage(err), p.close())
 	}
-	err = p.serve(cmd.Context(), s, f.listen)
+	work := p.work
+	if f.noRun {
+		work = func(ctx context.Context) error { <-ctx.Done(); return nil }
+	}
+	err = p.serve(cmd.Context(), s.HTTPServer(f.listen), work)
 	return errors.Join(err, s.Close(), p.close())
 }
 
@@ -82,27 +82,6 @@ func (f *serveFlags) server(p *process) (*web.Server, error) {
 	if o.Dirs.User == "" {
 		o.Dirs.User = p.home.User()
 	}
-	o.Free = p.free
+	o.Free = p.worker.Free
 	return web.New(o)
-}
-
-// serve answers requests and runs prompts until ctx ends, then ends what runs. Requests are answered to the last, so that clients see
-// their prompts end.
-func (p *process) serve(ctx context.Context, s *web.Server, address string) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return asUsage(fmt.Errorf("read --listen: %w", err))
-	}
-	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	p.log.Info("listening", "address", listener.Addr().String())
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err = <-failed:
-	case <-ctx.Done():
-		p.log.Info("draining", "timeout", p.drain)
-	}
-	end, cancel := graceful(ctx, p.drain)
-	defer cancel()
-	return errors.Join(err, server.Shutdown(end))
 }

@@ -35,12 +35,11 @@ func readWarmup(files []string) (*warmup, error) {
 	return w, nil
 }
 
+func (w *warmup) needed() bool { return len(w.graphs) > 0 }
+
 // run runs the workflows one after the other. Their pictures go to a folder that is removed: nobody asked for them, and
 // they would count in the names of those that somebody did. The models stay loaded; the results of the nodes are not kept.
 func (w *warmup) run(ctx context.Context, p *process) error {
-	if len(w.graphs) == 0 {
-		return nil
-	}
 	aside, err := os.MkdirTemp("", "comfyrun-warmup-")
 	if err != nil {
 		return fmt.Errorf("make folder for warm-up: %w", err)
