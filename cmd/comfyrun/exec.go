@@ -17,6 +17,7 @@ import (
 type execFlags struct {
 	machineFlags
 	rows         rowFlags
+	pins         pinFlags
 	out          string
 	json, resume bool
 }
@@ -31,6 +32,9 @@ id, its title, or its class when that occurs once. The output folder's manifest.
 --batch takes a CSV file whose first line names inputs as --set does (an empty cell leaves the input as it is), or a JSONL
 file with an object per line. --shard 2/8 does the second of every eight runs, so that eight machines do all of them.
 --resume passes over runs that the manifest has and whose files are there, unchanged.
+
+Model files that models.lock pins are compared with it before the first run, and fetched with --fetch=missing. Nothing else
+that a workflow names is ever fetched.
 
 With --json the standard output is one JSON object per event; the last one of each run is its "result".`
 
@@ -53,6 +57,7 @@ func execCommand() *cobra.Command {
 
 func (f *execFlags) add(cmd *cobra.Command) {
 	f.machineFlags.add(cmd)
+	f.pins.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.out, "out", "output", "folder for pictures, receipts and manifest.jsonl")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object per event")
@@ -114,6 +119,9 @@ func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
 		if err := ensureDemo(cmd.Context(), home, s.folders); err != nil {
 			return nil, err
 		}
+	}
+	if err := f.ensurePinned(cmd, home, s, jobs); err != nil {
+		return nil, err
 	}
 	s.manifest, err = openManifest(s.dirs.Output)
 	return s, err

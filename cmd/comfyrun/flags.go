@@ -88,3 +88,6 @@ func defaultHome() string {
 	}
 	return ".comfyrun"
 }
+
+// hubToken is the token that Hugging Face's own programs use.
+func hubToken() string { return os.Getenv("HF_TOKEN") }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/engine/models/demo"
+	"github.com/comfyrun/comfyrun/engine/weights"
 )
 
 // modelFlags are the flags that say where model files are; every command that reads models has them.
@@ -45,47 +47,82 @@ func ensureDemo(ctx context.Context, home Home, folders *models.Folders) error {
 	return err
 }
 
+const modelsHelp = `Models pins, fetches, checks and keeps model files.
+
+models.lock lists the files that a project depends on: name, size, sha256, licence, and where each may be fetched. It belongs
+into version control. Home's store keeps files by content, so that what two projects share is there once.`
+
 func modelsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "models", Short: "List model files"}
-	cmd.AddCommand(modelsListCommand())
+	cmd := &cobra.Command{Use: "models", Short: "Pin, fetch, check and list model files", Long: modelsHelp}
+	cmd.AddCommand(modelsFetchCommand(), modelsGCCommand(), modelsListCommand(), modelsLockCommand(), modelsPushCommand(), modelsVerifyCommand())
 	return cmd
 }
 
-func modelsListCommand() *cobra.Command {
-	var flags modelFlags
-	cmd := &cobra.Command{
-		Use:   "ls [FOLDER]",
-		Short: "List model files as workflows name them, with where they are",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			home, err := homeOf(cmd)
-			if err != nil {
-				return err
-			}
-			folders, err := flags.folders(home)
-			if err != nil {
-				return err
-			}
-			return listModels(cmd, folders, args)
-		},
-	}
-	flags.add(cmd)
-	return cmd
+// storeFlags are what the commands on the lock and the store have in common.
+type storeFlags struct {
+	models modelFlags
+	lock   string
 }
 
-func listModels(cmd *cobra.Command, folders *models.Folders, keys []string) error {
-	if len(keys) == 0 {
-		keys = folders.Keys()
-	} else if folders.Paths(keys[0]) == nil {
-		return usagef("list models: there is no folder %q; folders are %v", keys[0], folders.Keys())
+func (f *storeFlags) add(cmd *cobra.Command) {
+	f.models.add(cmd)
+	addLockFlag(cmd, &f.lock)
+}
+
+const defaultLock = "models.lock"
+
+func addLockFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "lock", defaultLock, "file that pins model files")
+}
+
+// storeContext is what those commands work with.
+type storeContext struct {
+	home    Home
+	flags   *modelFlags
+	folders *models.Folders
+	lock    *models.Lock
+	digests *weights.Digests
+}
+
+// open reads what the flags name. Without the file of the default name there is an empty lock, unless it is needed.
+func (f *storeFlags) open(cmd *cobra.Command, needLock bool) (*storeContext, error) {
+	home, err := homeOf(cmd)
+	if err != nil {
+		return nil, err
 	}
-	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-	for _, key := range keys {
-		for _, name := range folders.Names(key) {
-			if path, err := folders.Path(key, name); err == nil {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", key, name, path)
-			}
+	folders, err := f.models.folders(home)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := readLock(f.lock, needLock)
+	if err != nil {
+		return nil, err
+	}
+	return &storeContext{home, &f.models, folders, lock, &weights.Digests{Dir: filepath.Join(home.Weights(), "digests")}}, nil
+}
+
+func readLock(file string, needed bool) (*models.Lock, error) {
+	lock, err := models.ReadLock(file)
+	if errors.Is(err, os.ErrNotExist) && !needed && file == defaultLock {
+		return &models.Lock{}, nil
+	}
+	return lock, asUsage(err)
+}
+
+func (c *storeContext) store() *models.Store { return &models.Store{Dir: string(c.home)} }
+
+// chosen returns the entries with the names given, all without any.
+func (c *storeContext) chosen(names []string) ([]models.Entry, error) {
+	if len(names) == 0 {
+		return c.lock.Models, nil
+	}
+	var entries []models.Entry
+	for _, name := range names {
+		e, ok := c.lock.Find(name)
+		if !ok {
+			return nil, fmt.Errorf("%w: models.lock pins no %q", models.ErrMissing, name)
 		}
+		entries = append(entries, e)
 	}
-	return table.Flush()
+	return entries, nil
 }
