@@ -66,9 +66,13 @@ func (s *Server) askLogin(c *gin.Context) {
 	if s.Tokens == nil || r.Method != http.MethodGet || !page || !strings.Contains(r.Header.Get("Accept"), "text/html") {
 		return
 	}
-	if _, known := s.Tokens.Find(credential(r)); !known {
-		c.Header("Cache-Control", "no-store")
-		c.Redirect(http.StatusSeeOther, "/login")
-		c.Abort()
+	if token := credential(r); token != "" {
+		// As everywhere: whether this leads to the form must not tell a guesser more than the limit allows.
+		if _, err := s.recognize(r, token); err == nil {
+			return
+		}
 	}
+	c.Header("Cache-Control", "no-store")
+	c.Redirect(http.StatusSeeOther, "/login")
+	c.Abort()
 }

@@ -208,6 +208,12 @@ func TestGuessing(t *testing.T) {
 	if status, _ := l.ask(t, "GET", "/queue", l.tokens[auth.Admin]); status != http.StatusTooManyRequests {
 		t.Errorf("a right guess answers %d", status)
 	}
+	r, _ := http.NewRequestWithContext(t.Context(), "GET", l.url+"/", nil)
+	r.Header.Set("Accept", "text/html")
+	r.AddCookie(&http.Cookie{Name: tokenCookie, Value: l.tokens[auth.Admin]})
+	if answer, err := http.DefaultTransport.RoundTrip(r); err != nil || answer.StatusCode != http.StatusSeeOther {
+		t.Errorf("the page tells a right guess: %v, %v", answer, err)
+	}
 	if status, _ := l.ask(t, "GET", "/queue", l.tokens[auth.Read]); status != 200 {
 		t.Errorf("who was known answers %d", status)
 	}
