@@ -44,7 +44,7 @@ func newExecution(w *Worker, lease *queue.Lease) *execution {
 		wait: lease.Started.Sub(lease.Receipt.Created), progress: newProgressState(lease.Prompt.ID)}
 	x.out = newOutbox(func(e queue.Event) {
 		if err := w.Queue.Publish(e); err != nil {
-			w.log().Debug("event is lost", "prompt", x.prompt, "err", err)
+			w.log().Warn("event is lost", "prompt", x.prompt, "bytes", len(e.Data), "err", err)
 		}
 	})
 	x.finished = Finished{Prompt: lease.Prompt, Attempt: lease.Attempt, Wait: x.wait}

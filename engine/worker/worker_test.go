@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -86,6 +88,12 @@ func (b *bench) toys() *engine.Catalog {
 	engine.Add(c, "Panic", "toys", value{}, func(context.Context, value) (engine.UI, error) { panic("boom") }).Output()
 	engine.Add(c, "Fail", "toys", useOf{}, func(context.Context, useOf) (engine.UI, error) { return nil, errors.New("no luck") }).Output()
 	engine.Add(c, "Secret", "toys", value{}, func(context.Context, value) (secret, error) { return secret{"hush"}, nil })
+	engine.Add(c, "Exit", "toys", value{}, func(_ context.Context, in value) (int64, error) {
+		if os.Getenv(crashVariable) != "" {
+			os.Exit(crashCode)
+		}
+		return in.V, nil
+	})
 	engine.Add(c, "Wait", "toys", waiting{}, func(ctx context.Context, in waiting) (int64, error) {
 		b.begun <- engine.NodeID(ctx)
 		select {
@@ -335,6 +343,55 @@ func TestPlanIsMadeAnew(t *testing.T) {
 	}
 	if got := len(r.Status.Messages); got != 2 {
 		t.Errorf("%d messages", got)
+	}
+}
+
+const (
+	crashVariable = "COMFYRUN_TEST_CRASH" // the folder of the queue of a process that is to crash
+	crashCode     = 7
+)
+
+// TestCrash: a prompt that takes its process with it runs again in the next one, up to a bound.
+func TestCrash(t *testing.T) {
+	if dir := os.Getenv(crashVariable); dir != "" {
+		b := newBenchOn(t, queue.Options{Dir: dir, MaxAttempts: 2})
+		b.start()
+		time.Sleep(20 * time.Second)
+		t.Fatal("nothing crashed")
+	}
+	for crashes, want := range []queue.State{queue.Done, queue.Done, queue.Failed} {
+		dir := t.TempDir()
+		q, err := queue.Open(t.Context(), queue.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		graph := `{"1":{"class_type":"Exit","inputs":{"v":1}},"2":{"class_type":"Show","inputs":{"v":["1",0]}}}`
+		r, err := q.Submit(t.Context(), queue.Prompt{Graph: json.RawMessage(graph)})
+		if err := errors.Join(err, q.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for range crashes {
+			crash(t, dir)
+		}
+		b := newBenchOn(t, queue.Options{Dir: dir, MaxAttempts: 2})
+		b.start()
+		e, err := b.queue.Wait(t.Context(), r.ID)
+		if err != nil || e.State != want || e.Attempts != min(crashes+1, 2) {
+			t.Errorf("after %d crashes: %v, %d attempts, %v", crashes, e.State, e.Attempts, err)
+		}
+		if want == queue.Done && !bytes.Contains(e.Result, fmt.Appendf(nil, `"attempts":%d`, crashes+1)) {
+			t.Errorf("%s", e.Result)
+		}
+	}
+}
+
+// crash runs a worker that does not survive the prompt of a queue.
+func crash(t *testing.T, dir string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrash$")
+	cmd.Env = append(os.Environ(), crashVariable+"="+dir)
+	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != crashCode {
+		t.Fatalf("%v: %s", err, out)
 	}
 }
 
