@@ -12,9 +12,9 @@ import (
 
 const module = "github.com/comfyrun/comfyrun/"
 
-// policy lists every package, bottom up, with the packages of this module that it may import; a trailing /... stands for
+// imports lists every package, bottom up, with the packages of this module that it may import; a trailing /... stands for
 // the packages below too. Imports point up in this list only, and a package that is not in it fails the test.
-var policy = []struct{ pkg, imports string }{
+var imports = []struct{ pkg, imports string }{
 	{"workflows", ""},
 	{"workflows/ui", "workflows"},
 	{"engine/tensor", ""},
@@ -134,13 +134,13 @@ func TestImportPolicy(t *testing.T) {
 func importProblems(packages []listed) []string {
 	var problems []string
 	for _, p := range packages {
-		row := slices.IndexFunc(policy, func(r struct{ pkg, imports string }) bool { return r.pkg == p.name() })
+		row := slices.IndexFunc(imports, func(r struct{ pkg, imports string }) bool { return r.pkg == p.name() })
 		if row < 0 {
 			problems = append(problems, fmt.Sprintf("%s is not in the policy: give it a row", p.name()))
 			continue
 		}
 		for _, path := range p.Imports {
-			if problem := importProblem(p.name(), path, strings.Fields(policy[row].imports)); problem != "" {
+			if problem := importProblem(p.name(), path, strings.Fields(imports[row].imports)); problem != "" {
 				problems = append(problems, problem)
 			}
 		}
@@ -189,9 +189,9 @@ func home(path string) string {
 }
 
 func TestPolicyPointsDown(t *testing.T) {
-	for i, row := range policy {
+	for i, row := range imports {
 		for _, allowed := range strings.Fields(row.imports) {
-			above := slices.ContainsFunc(policy[:i], func(r struct{ pkg, imports string }) bool { return covers(allowed, r.pkg) })
+			above := slices.ContainsFunc(imports[:i], func(r struct{ pkg, imports string }) bool { return covers(allowed, r.pkg) })
 			if !above {
 				t.Errorf("%s may import %s, which is not above it in the policy", row.pkg, allowed)
 			}

@@ -13,10 +13,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/metrics"
 	"github.com/comfyrun/comfyrun/engine/models/demo"
 	"github.com/comfyrun/comfyrun/engine/queue"
+	"github.com/comfyrun/comfyrun/engine/tracing"
 	"github.com/comfyrun/comfyrun/engine/worker"
 	"github.com/comfyrun/comfyrun/web"
+	"github.com/comfyrun/comfyrun/web/remote"
 )
 
 // runFlags are the flags of serve and worker, which run prompts until they are told to stop.
@@ -59,7 +62,7 @@ func (f *runFlags) check() error {
 	case f.limit < 0:
 		return usagef("read --time-limit: %v is below 0", f.limit)
 	}
-	return errors.Join(f.machineFlags.check(), f.queue.check(), f.logs.check())
+	return errors.Join(f.machineFlags.check(), f.queue.check())
 }
 
 // process is what serve and worker have in common.
@@ -71,11 +74,18 @@ type process struct {
 	log     *slog.Logger
 	warmup  *warmup
 	ready   *web.Readiness
+	metrics *metrics.Metrics
+	tracer  *tracing.Tracer
+
+	webhooks *remote.Webhooks // nil: nobody is told
 }
 
 // open puts a process together. Nothing is answered or taken yet.
 func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
-	p = &process{log: f.logs.logger(cmd.ErrOrStderr())}
+	p = &process{}
+	if p.log, err = f.logs.logger(cmd.ErrOrStderr()); err != nil {
+		return nil, err
+	}
 	p.ready = &web.Readiness{Log: p.log}
 	if p.home, err = homeOf(cmd); err != nil {
 		return nil, err
@@ -96,11 +106,28 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if p.queue, err = f.queue.open(cmd.Context(), p.home); err != nil {
 		return nil, errors.Join(err, p.machine.close())
 	}
+	p.observe()
+	if p.tracer, err = tracing.FromEnvironment(cmd.Context(), engineVersion()); err != nil {
+		return nil, errors.Join(asUsage(err), p.close())
+	}
+	p.tracer.Nodes(p.machine.catalog)
 	p.worker = &worker.Worker{
-		Queue: p.queue, Catalog: p.catalog, Runner: p.machine.runner, Forget: p.forget,
+		Queue: p.queue, Catalog: p.catalog, Runner: p.machine.runner, Forget: p.forget, Observe: worker.Observers{p.metrics, p.tracer},
 		Log: p.log, TimeLimit: f.limit, Previews: f.previews, Drain: f.drain,
 	}
 	return p, nil
+}
+
+// observe begins to count.
+func (p *process) observe() {
+	cache := p.machine.runner.Cache
+	p.metrics = metrics.New(metrics.Options{
+		Version: engineVersion(), Queue: p.queue.Stats,
+		Cache:   func() (int, int64) { return cache.Len(), cache.Bytes() },
+		Ready:   func() bool { return p.ready.State().Ready },
+		Classes: func(class string) bool { _, ok := p.machine.catalog.Type(class); return ok },
+	})
+	p.ready.Check("queue reachable", p.queue.Reachable)
 }
 
 // offerDemo puts the demo model into the home of somebody who has no checkpoint yet, so that there is something to draw with.
@@ -121,6 +148,20 @@ func (p *process) work(ctx context.Context) error {
 		warm.Met()
 	}
 	return p.worker.Run(ctx)
+}
+
+// answerProbes answers health and metrics on an address of their own.
+func (p *process) answerProbes(ctx context.Context, address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return asUsage(fmt.Errorf("read --probes-listen: %w", err))
+	}
+	server := &http.Server{Handler: web.Probes(p.ready, p.metrics.Handler()), ReadHeaderTimeout: answerTime}
+	context.AfterFunc(ctx, func() { server.Close() })
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("answer probes: %w", err)
+	}
+	return nil
 }
 
 // answerTime is how long answers may take that have been begun when everything else has ended.
@@ -154,7 +195,9 @@ func (p *process) serve(ctx context.Context, server *http.Server, work func(cont
 }
 
 func (p *process) close() error {
-	return errors.Join(p.queue.Close(), p.machine.close())
+	end, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	return errors.Join(p.queue.Close(), p.tracer.Shutdown(end), p.machine.close())
 }
 
 // catalog is the catalogue of this moment. It never changes: lists of files are asked for at each use.

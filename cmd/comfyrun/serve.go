@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyrun/comfyrun/web"
 )
@@ -15,6 +16,8 @@ type serveFlags struct {
 	listen  string
 	user    string
 	noRun   bool
+	probes  string
+	safety  safetyFlags
 	options web.Options
 }
 
@@ -42,8 +45,10 @@ func serveCommand() *cobra.Command {
 
 func (f *serveFlags) add(cmd *cobra.Command) {
 	f.runFlags.add(cmd)
+	f.safety.add(cmd)
 	o, flags := &f.options, cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8188", "address to answer on, HOST:PORT; port 0 takes a free one")
+	flags.StringVar(&f.probes, "probes-listen", "", "second address, HOST:PORT, of /healthz, /readyz and /metrics without tokens")
 	flags.StringVar(&f.user, "user", "", "folder of users' settings and files (default home's user)")
 	flags.BoolVar(&f.noRun, "no-worker", false, "accept and list prompts, and leave running them to worker processes")
 	flags.StringVar(&o.Frontend, "frontend", "", "folder of ComfyUI's editor, served at /: the static folder of the package comfyui-frontend-package")
@@ -64,14 +69,28 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	}
 	s, err := f.server(p)
 	if err != nil {
-		return errors.Join(asUsage(err), p.close())
+		return errors.Join(err, p.close())
 	}
-	work := p.work
-	if f.noRun {
-		work = func(ctx context.Context) error { <-ctx.Done(); return nil }
-	}
-	err = p.serve(cmd.Context(), s.HTTPServer(f.listen), work)
+	err = p.serve(cmd.Context(), s.HTTPServer(f.listen), f.work(p))
 	return errors.Join(err, s.Close(), p.close())
+}
+
+// work is what the process does while it answers.
+func (f *serveFlags) work(p *process) func(context.Context) error {
+	return func(ctx context.Context) error {
+		group, ctx := errgroup.WithContext(ctx)
+		if !f.noRun {
+			group.Go(func() error { return p.work(ctx) })
+		}
+		if p.webhooks != nil {
+			group.Go(func() error { p.webhooks.Run(ctx); return nil })
+		}
+		if f.probes != "" {
+			group.Go(func() error { return p.answerProbes(ctx, f.probes) })
+		}
+		<-ctx.Done()
+		return group.Wait()
+	}
 }
 
 // server makes the server of a process.
@@ -82,6 +101,11 @@ func (f *serveFlags) server(p *process) (*web.Server, error) {
 	if o.Dirs.User == "" {
 		o.Dirs.User = p.home.User()
 	}
+	if err := f.safety.apply(p, f.listen, &o); err != nil {
+		return nil, err
+	}
+	o.Ready, o.Metrics = p.ready, p.metrics
 	o.Free = p.worker.Free
-	return web.New(o)
+	s, err := web.New(o)
+	return s, asUsage(err)
 }

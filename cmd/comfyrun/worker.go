@@ -47,7 +47,7 @@ func (f *workerFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Addr: f.listen, Handler: web.Probes(p.ready, nil), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: f.listen, Handler: web.Probes(p.ready, p.metrics.Handler()), ReadHeaderTimeout: 10 * time.Second}
 	err = p.serve(cmd.Context(), server, p.work)
 	return errors.Join(err, p.close())
 }

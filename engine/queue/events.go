@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -169,6 +170,15 @@ type Stats struct {
 	Accepted, Duplicates, Refused    uint64
 	Taken, GivenBack, Expired        uint64 // Expired: leases seen to run out
 	Done, Failed, Cancelled, Dropped uint64 // Dropped: events
+}
+
+// Reachable says whether the queue's server can be reached at the moment; the error says how things stand. It asks nobody and
+// answers at once.
+func (q *Queue) Reachable() error {
+	if status := q.conn.Status(); status != nats.CONNECTED {
+		return fmt.Errorf("connection to NATS: %s", strings.ToLower(status.String()))
+	}
+	return nil
 }
 
 // Depth counts what is queued, running or lost.
