@@ -55,7 +55,17 @@ func (s *Server) change(c *gin.Context) (clear bool, ids []string, ok bool) {
 		answerText(c, http.StatusInternalServerError, trouble)
 		return false, nil, false
 	}
-	return fields.true("clear"), ids, true
+	if clear = fields.true("clear"); clear && !may(c, admin) {
+		s.turnAway(c, refused("forbidden", "This removes what others have submitted; it needs a token for admin.", "").with(http.StatusForbidden, 0))
+		return false, nil, false
+	}
+	return clear, ids, true
+}
+
+// may reports whether the request's token, if it needs one, has a scope.
+func may(c *gin.Context, needs scope) bool {
+	who, known := identity(c)
+	return !known || who.Scope >= needs
 }
 
 func readRequest(c *gin.Context) (bodyFields, error) {
@@ -155,17 +165,19 @@ func (s *Server) interrupt(c *gin.Context) {
 	if fields.true("prompt_id") {
 		_, err = s.cancel(c.Request.Context(), id, queue.Running)
 	} else {
-		err = s.cancelRunning(c.Request.Context())
+		err = s.cancelRunning(c)
 	}
 	s.changed(c, err)
 }
 
-func (s *Server) cancelRunning(ctx context.Context) error {
+// cancelRunning stops all that runs; with a token that is not for admin, only what was submitted with it.
+func (s *Server) cancelRunning(c *gin.Context) error {
+	who, _ := identity(c)
 	for _, info := range s.Queue.List() {
-		if info.State != queue.Running {
+		if info.State != queue.Running || !may(c, admin) && info.Owner != who.Name {
 			continue
 		}
-		if _, err := s.cancel(ctx, info.ID, queue.Running); err != nil {
+		if _, err := s.cancel(c.Request.Context(), info.ID, queue.Running); err != nil {
 			return err
 		}
 	}
