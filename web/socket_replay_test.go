@@ -271,8 +271,15 @@ func (c *conversation) closed(t *testing.T, name string) {
 	delete(c.sockets, name)
 }
 
+// slower gives the player time between two steps of a node: the recorded machine had nothing else to do.
+var slower = strings.NewReplacer(`"delay_ms": 100`, `"delay_ms": 200`, `"delay_ms": 60`, `"delay_ms": 200`)
+
 func (c *conversation) request(t *testing.T, at string, e webtest.Event) {
-	a, err := c.player.Do(*e.Request)
+	r := *e.Request
+	if r.JSON != nil {
+		r.JSON = json.RawMessage(slower.Replace(string(r.JSON)))
+	}
+	a, err := c.player.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
