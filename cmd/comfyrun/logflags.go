@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/comfyrun/comfyrun/engine/logging"
+	"github.com/comfyrun/comfyrun/web"
 )
 
 // logFlags say what a long-running command logs.
@@ -17,8 +18,11 @@ func (f *logFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.format, "log-format", "json", "how it is logged: json or text")
 }
 
-// logger writes lines to w.
+// logger writes lines to w, and keeps the last ones for clients that ask.
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	log, err := logging.New(w, f.format, f.level)
-	return log, asUsage(err)
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	return slog.New(web.NewLogTail(log.Handler())), nil
 }
