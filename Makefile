@@ -67,6 +67,18 @@ test-slow: lib ## run the tests that take minutes too (build tag slow)
 test-xl: lib ## one step of SDXL at its real sizes: 7 GB of checkpoint, 11 of converted weights (build tag xl)
 	$(GO) test -timeout 60m -tags xl -run '^TestFullXL$$' -v ./engine/diffusion
 
+TOOLS := minio versitygw
+
+tools: $(TOOLS:%=bin/tools/%) ## build the servers that tests talk to, from the Go module proxy (minutes)
+
+# Each tool is a module of its own, so that none decides about the versions of another or of the program.
+bin/tools/%: tools/%/go.mod tools/%/go.sum
+	cd tools/$* && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o ../../$@ $$($(GO) list -f '{{.ImportPath}}' tool)
+
+.PHONY: tools test-s3
+test-s3: tools ## tests of object storage against MinIO and versitygw, and of a full disk; as root (build tag s3)
+	$(GO) test -tags s3 ./engine/models/...
+
 test-full: test test-slow lint ## test, test-slow and lint
 
 bench: lib ## run the benchmarks (BENCH=regexp chooses)

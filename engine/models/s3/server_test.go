@@ -122,6 +122,7 @@ func push(t testing.TB, s *Storage, size int64) models.Entry {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	defer os.Remove(file) // large ones are not kept twice
 	source, sent, err := s.Push(t.Context(), "s3://models/team", f, sum, nil)
 	if err != nil || !sent {
 		t.Fatalf("push: %v, sent %v", err, sent)
