@@ -218,6 +218,16 @@ func (h *hub) remove(s *socket) {
 	}
 }
 
+// pause keeps back what is for a client while its prompt is being answered; see socket.pause.
+func (h *hub) pause(client string) (resume func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.sockets[client]; s != nil {
+		return s.pause()
+	}
+	return func() {}
+}
+
 // post sends a message to clients of this process.
 func (h *hub) post(sids []string, text []byte) {
 	h.mu.Lock()

@@ -79,6 +79,9 @@ func (s *Server) enqueue(c *gin.Context, p queue.Prompt, plan *engine.Plan) {
 		s.deny(c, http.StatusBadRequest, "invalid_query", err.Error())
 		return
 	}
+	if wait.For == 0 {
+		defer s.hub.pause(p.ClientID)()
+	}
 	receipt, err := s.submitPrompt(c, p)
 	if err != nil {
 		s.refuse(c, err)

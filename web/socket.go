@@ -19,6 +19,9 @@ const (
 	socketWrite   = 10 * time.Second
 	socketPing    = 25 * time.Second
 	socketSilence = 5 * time.Minute // without a sign of life; clients that only listen now and then answer pings late
+
+	answerLead   = 15 * time.Millisecond  // that an answer to POST /prompt has over the messages of its prompt
+	longestPause = 150 * time.Millisecond // of a client that submits without a break
 )
 
 // closing is why a socket ends: a close code and a text.
@@ -50,6 +53,8 @@ type socket struct {
 	held *outgoing // a preview that follows the next progress message; the hub's
 
 	mu      sync.Mutex
+	answers int       // to prompts of this client that are on their way
+	since   time.Time // of the first of them
 	waiting []outgoing
 	passing int // of waiting
 	bytes   int // of waiting
@@ -153,10 +158,32 @@ func (s *socket) endLocked(why closing) {
 	s.notify()
 }
 
+// pause keeps messages back until the function that it returns was called, and a little longer. Trivial prompts end
+// before the answer to their submission is out, and clients exist that begin to listen when they have read it.
+func (s *socket) pause() (resume func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answers == 0 {
+		s.since = time.Now()
+	}
+	s.answers++
+	return func() {
+		time.AfterFunc(answerLead, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.answers--
+			s.notify()
+		})
+	}
+}
+
 // take returns what waits to be sent, and whether nothing comes after it.
 func (s *socket) take() ([]outgoing, *closing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.answers > 0 && s.ended == nil && time.Since(s.since) < longestPause {
+		return nil, nil // resuming wakes the writer
+	}
 	batch := s.waiting
 	s.waiting, s.passing, s.bytes = nil, 0, 0
 	return batch, s.ended
