@@ -17,6 +17,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/comfyrun/comfyrun/web/auth"
 )
 
 // browser is a tab of a real Chromium on the page of a server.
@@ -31,6 +33,15 @@ type browser struct {
 // look opens the page in a window of the given size. The test fails when the console shows an error.
 func look(t *testing.T, b *bench, width, height int) *browser {
 	t.Helper()
+	w := tab(t, width, height)
+	w.run(chromedp.Navigate(b.url+"/"), visible("#workflow-run"))
+	w.until(`document.querySelector("#connection").dataset.state === "open"`)
+	return w
+}
+
+// tab starts a browser with an empty page.
+func tab(t *testing.T, width, height int) *browser {
+	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.WindowSize(width, height))
 	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
@@ -40,8 +51,6 @@ func look(t *testing.T, b *bench, width, height int) *browser {
 	w.run(chromedp.EmulateViewport(int64(width), int64(height)))
 	messages := chromedp.Console(ctx)
 	go w.listen(messages)
-	w.run(chromedp.Navigate(b.url+"/"), chromedp.WaitVisible(chromedp.CSS("#workflow-run")))
-	w.until(`document.querySelector("#connection").dataset.state === "open"`)
 	t.Cleanup(func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -92,7 +101,8 @@ func value[T any](w *browser, action chromedp.Action[T]) T {
 	defer stop()
 	v, err := chromedp.Run(ctx, action)
 	if err != nil {
-		w.t.Fatalf("%v\nconsole: %q", err, w.problems)
+		shown, _ := chromedp.Run(w.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		w.t.Fatalf("%v\nthe page shows: %s\nconsole: %q", err, shown, w.problems)
 	}
 	return v
 }
@@ -229,7 +239,9 @@ func TestPageHistory(t *testing.T) {
 	for i := range prompts {
 		b.do("POST", "/workflows/draw", fmt.Sprintf(`{"seed": %d, "steps": 1}`, i))
 	}
-	eventually(t, func() bool { return b.Queue.Depth() == 0 })
+	for deadline := time.Now().Add(2 * time.Minute); b.Queue.Depth() > 0 && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	w := look(t, b, 1200, 800)
 	began := time.Now()
 	w.run(click(`nav a[href="#history"]`))
@@ -284,6 +296,36 @@ func TestPageIsAccessible(t *testing.T) {
 	if current != "#queue" {
 		t.Errorf("the current view is %q", current)
 	}
+}
+
+// A server with tokens asks for one, where somebody opens the page itself too, and lets nobody in with a wrong one.
+func TestPageAsksForAToken(t *testing.T) {
+	token, hash := auth.NewToken()
+	file := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(file, []byte("somebody submit "+hash+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, true, func(o *Options) {
+		var err error
+		if o.Tokens, err = auth.Open(file, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w := tab(t, 1200, 800)
+	field := chromedp.CSS("#token")
+	w.run(chromedp.Navigate(b.url+"/"), chromedp.SendKeys(field, token+kb.Enter), visible("#workflow-run"))
+	w.until(`document.querySelector("#connection").dataset.state === "open"`)
+	w.run(click("#workflow-run"))
+	w.until(`document.querySelector('#live [data-status="success"] img.result')?.naturalWidth > 0`)
+
+	// The cookie goes while the page is open.
+	eval[bool](w, `(fetch("/logout", { method: "POST", redirect: "manual" }), true)`)
+	eval[string](w, "location.hash = 'history'")
+	w.run(visible("#token-dialog"), chromedp.SendKeys(field, "wrong"+kb.Enter))
+	w.until(`document.querySelector("#token-why").textContent.includes("does not take")`)
+	eval[string](w, `document.querySelector("#token").value = ""`)
+	w.run(chromedp.SendKeys(field, token+kb.Enter), visible("#history li"), click(`nav a[href="#health"]`), visible("#log-out"))
+	w.forget("401")
 }
 
 func TestPagePicturesAreSmall(t *testing.T) {

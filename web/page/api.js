@@ -37,6 +37,8 @@ function askToken() {
         return;
       }
       localStorage.setItem(key, "yes");
+      $("log-out").hidden = false;
+      $("token").value = "";
       asking = undefined;
       dialog.close();
       done();
