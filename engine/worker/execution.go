@@ -44,7 +44,7 @@ func newExecution(w *Worker, lease *queue.Lease) *execution {
 		wait: lease.Started.Sub(lease.Receipt.Created), progress: newProgressState(lease.Prompt.ID)}
 	x.out = newOutbox(func(e queue.Event) {
 		if err := w.Queue.Publish(e); err != nil {
-			w.log().Warn("event is lost", "prompt", x.prompt, "bytes", len(e.Data), "err", err)
+			w.log().Warn("event is lost", "prompt_id", x.prompt, "bytes", len(e.Data), "err", err)
 		}
 	})
 	x.finished = Finished{Prompt: lease.Prompt, Attempt: lease.Attempt, Wait: x.wait}
@@ -57,7 +57,7 @@ func (x *execution) begin(ctx context.Context) context.Context {
 	if x.w.Observe != nil {
 		x.observed = x.w.Observe.Taken(ctx, Taken{Prompt: x.lease.Prompt, Attempt: x.lease.Attempt, Wait: x.wait})
 	}
-	x.w.log().Info("prompt begins", "prompt", x.prompt, "attempt", x.lease.Attempt, "waited", x.wait)
+	x.w.log().Info("prompt begins", "prompt_id", x.prompt, "attempt", x.lease.Attempt, "waited_seconds", x.wait.Seconds())
 	x.status(Begun)
 	return x.observed
 }
@@ -107,7 +107,7 @@ func (x *execution) after(ctx context.Context) (err error) {
 // rescue makes an error of a panic.
 func (x *execution) rescue(err *error) {
 	if problem := recover(); problem != nil {
-		x.w.log().Error("panic while a prompt ran", "prompt", x.prompt, "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
+		x.w.log().Error("panic while a prompt ran", "prompt_id", x.prompt, "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
 		*err = fmt.Errorf("panic: %v", problem)
 	}
 }
@@ -212,9 +212,9 @@ func (x *execution) conclude(err error) {
 	f := &x.finished
 	switch {
 	case err != nil:
-		x.w.log().Error("prompt's end is not recorded", "prompt", x.prompt, "err", err)
+		x.w.log().Error("prompt's end is not recorded", "prompt_id", x.prompt, "err", err)
 	case f.State == queue.Queued || f.State == queue.Lost:
-		x.w.log().Info("prompt is left to others", "prompt", x.prompt, "state", f.State)
+		x.w.log().Info("prompt is left to others", "prompt_id", x.prompt, "state", f.State)
 	default:
 		x.logEnd()
 		x.status(Other)
@@ -229,11 +229,11 @@ func (x *execution) conclude(err error) {
 func (x *execution) logEnd() {
 	f := &x.finished
 	if f.State == queue.Failed {
-		x.w.log().Warn("prompt failed", "prompt", x.prompt, "took", f.Took, "err", f.Err)
+		x.w.log().Warn("prompt failed", "prompt_id", x.prompt, "seconds", f.Took.Seconds(), "err", f.Err)
 		if p, ok := errors.AsType[*engine.PanicError](f.Err); ok {
-			x.w.log().Error("a node panicked", "prompt", x.prompt, "stack", string(p.Stack))
+			x.w.log().Error("a node panicked", "prompt_id", x.prompt, "stack", string(p.Stack))
 		}
 		return
 	}
-	x.w.log().Info("prompt ended", "prompt", x.prompt, "state", f.State, "took", f.Took)
+	x.w.log().Info("prompt ended", "prompt_id", x.prompt, "state", f.State, "seconds", f.Took.Seconds())
 }

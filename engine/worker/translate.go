@@ -57,7 +57,7 @@ func (x *execution) step(e engine.Event) {
 func (x *execution) picture(at engine.Meta, p Preview) []byte {
 	mime, data, err := x.previews.encode(p)
 	if err != nil {
-		x.w.log().Warn("no preview", "prompt", x.prompt, "node", at.Node, "err", err)
+		x.w.log().Warn("no preview", "prompt_id", x.prompt, "node", at.Node, "err", err)
 		return nil
 	}
 	if len(data) == 0 {
