@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/library"
 	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/engine/queue"
 	"github.com/comfyrun/comfyrun/engine/worker"
@@ -250,11 +251,16 @@ func TestParameterProblems(t *testing.T) {
 		{"/workflows/draw?wait=-1s", nil, 400},
 		{"/workflows/draw?cancel_on_disconnect=perhaps", nil, 400},
 		{"/workflows/draw", []string{"If-Match", `"00"`}, 412},
-		{"/workflows/draw", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415},
 		{"/workflows/invert", nil, 400},
 	} {
 		if resp, data := b.do("POST", tt.path, "{}", tt.headers...); resp.StatusCode != tt.status {
 			t.Errorf("%s %v: status %d, want %d: %s", tt.path, tt.headers, resp.StatusCode, tt.status, data)
+		}
+	}
+	for body, want := range map[string]int{"steps=3": 415, `{"steps": 300}`: 400} {
+		resp, data := b.do("POST", "/workflows/draw", body, "Content-Type", "application/x-www-form-urlencoded")
+		if resp.StatusCode != want {
+			t.Errorf("a form holding %s: status %d, want %d: %s", body, resp.StatusCode, want, data)
 		}
 	}
 	if b.Queue.Depth() != 0 {
@@ -568,4 +574,29 @@ func TestPageNeedsNobodyElse(t *testing.T) {
 			}
 		}
 	}
+}
+
+func FuzzReadValues(f *testing.F) {
+	f.Add("application/json", `{"seed": 5, "photo": {"data": "aGVsbG8="}}`)
+	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"steps\"\r\n\r\n5\r\n--x--\r\n")
+	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"photo\"; filename=\"a\"\r\n\r\n\x89PNG\r\n\x1a\n\r\n--x--\r\n")
+	b := newBench(f, false)
+	draw, _ := b.library.Get("draw")
+	invert, _ := b.library.Get("invert")
+	f.Fuzz(func(t *testing.T, kind, body string) {
+		for _, e := range []library.Entry{draw, invert} {
+			r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+			r.Header.Set("Content-Type", kind)
+			values, pictures, err := readValues(r, e.Workflow)
+			if err != nil {
+				continue
+			}
+			for _, p := range pictures {
+				if p.name != filepath.Base(p.name) || len(p.data) == 0 {
+					t.Fatalf("picture %q of %d bytes", p.name, len(p.data))
+				}
+			}
+			e.Workflow.Fill(values)
+		}
+	})
 }
