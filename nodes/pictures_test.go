@@ -90,6 +90,45 @@ func onePicture(w, h int) diffusion.Image {
 
 // TestSaveNames saves into a folder that holds files of other numbers, as
 // ComfyUI was asked to.
+// TestSaveCounts checks that the remembered number gives way to what happens in the folder.
+func TestSaveCounts(t *testing.T) {
+	dir := t.TempDir()
+	s := &saver{dirs: Dirs{Output: dir}}
+	save := func() string {
+		t.Helper()
+		ui, err := s.save(t.Context(), saveImage{Images: onePicture(2, 2), Prefix: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ui["images"][0].(SavedImage).Filename
+	}
+	touch := func(name string) {
+		t.Helper()
+		time.Sleep(20 * time.Millisecond) // the clock of file systems is coarse
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"p_00001_.png", "p_00002_.png"} {
+		if name := save(); name != want {
+			t.Errorf("saved %s, want %s", name, want)
+		}
+	}
+	touch("p_00007_.webp")
+	if name := save(); name != "p_00008_.png" {
+		t.Errorf("after number 7 of somebody else: %s", name)
+	}
+	for _, n := range []string{"p_00007_.webp", "p_00008_.png"} {
+		time.Sleep(20 * time.Millisecond)
+		if err := os.Remove(filepath.Join(dir, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if name := save(); name != "p_00003_.png" {
+		t.Errorf("after the highest ones were removed: %s", name)
+	}
+}
+
 func TestSaveNames(t *testing.T) {
 	year := time.Now().Format("2006")
 	tests := []struct{ prefix, want, subfolder string }{

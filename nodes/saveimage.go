@@ -33,8 +33,9 @@ type SavedImage struct {
 // saver writes pictures. The lock keeps two nodes that save at the same time
 // from choosing the same number.
 type saver struct {
-	dirs Dirs
-	mu   sync.Mutex
+	dirs   Dirs
+	mu     sync.Mutex
+	counts counts
 }
 
 type saveImage struct {
@@ -129,6 +130,7 @@ func (s *saver) write(ctx context.Context, img diffusion.Image, job saveJob) (en
 	if err != nil {
 		return nil, err
 	}
+	target.counts, target.passing = &s.counts, job.kind == "temp"
 	list := []any{}
 	for i, p := range pictures {
 		if err := ctx.Err(); err != nil {
@@ -146,6 +148,43 @@ func (s *saver) write(ctx context.Context, img diffusion.Image, job saveJob) (en
 // savePath is where the pictures of a prefix go.
 type savePath struct {
 	folder, subfolder, base string
+
+	counts  *counts // what is known of the folders' files; nil: nothing
+	passing bool    // the file need not outlive the machine, and base is a name that nobody else has
+}
+
+// counts remembers the next number of a prefix, so that a folder of many pictures is not read for each further one. It holds for as
+// long as the folder has not changed since; its keys are folder and prefix.
+type counts map[[2]string]counted
+
+type counted struct {
+	next    int
+	changed time.Time // of the folder
+}
+
+// maxCounts bounds the prefixes that are remembered.
+const maxCounts = 1000
+
+// find returns the next number of a prefix, if it is still right.
+func (c *counts) find(p savePath) (next int, ok bool) {
+	if c == nil {
+		return 0, false
+	}
+	known, ok := (*c)[[2]string{p.folder, p.base}]
+	info, err := os.Stat(p.folder)
+	return known.next, ok && err == nil && info.ModTime().Equal(known.changed)
+}
+
+// note remembers that a number has been given.
+func (c *counts) note(p savePath, given int) {
+	info, err := os.Stat(p.folder)
+	if c == nil || err != nil {
+		return
+	}
+	if *c == nil || len(*c) >= maxCounts {
+		*c = counts{}
+	}
+	(*c)[[2]string{p.folder, p.base}] = counted{given + 1, info.ModTime()}
 }
 
 // target resolves a prefix for a picture size: placeholders, then the part
@@ -177,6 +216,12 @@ func (j saveJob) target(width, height int, now time.Time) (savePath, error) {
 // counter is one more than the largest number among the files base_N_…, with
 // any ending.
 func (p savePath) counter() (int, error) {
+	if next, ok := p.counts.find(p); ok {
+		return next, nil
+	}
+	if p.passing {
+		return 1, nil
+	}
 	entries, err := os.ReadDir(p.folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 1, nil
@@ -217,7 +262,7 @@ func (p savePath) number(format string, i int, write func(io.Writer) error) (str
 	if err != nil {
 		return "", err
 	}
-	temp, err := writeTemp(p.folder, write)
+	temp, err := p.writeTemp(write)
 	if err != nil {
 		return "", err
 	}
@@ -230,6 +275,10 @@ func (p savePath) number(format string, i int, write func(io.Writer) error) (str
 	for ; ; n++ {
 		name := fmt.Sprintf(format, base, n)
 		err := place(temp, filepath.Join(p.folder, name), overwrite)
+		if err == nil && !overwrite {
+			os.Remove(temp)
+			p.counts.note(p, n)
+		}
 		if !errors.Is(err, fs.ErrExist) {
 			return name, err
 		}
@@ -253,9 +302,9 @@ func place(temp, path string, overwrite bool) error {
 }
 
 // writeTemp writes a file under a passing name in its folder, through to the
-// disk. Nothing stays when that fails.
-func writeTemp(folder string, write func(io.Writer) error) (path string, err error) {
-	path = filepath.Join(folder, fmt.Sprintf(".saving-%016x.tmp", rand.Uint64()))
+// disk unless it is passing itself. Nothing stays when that fails.
+func (p savePath) writeTemp(write func(io.Writer) error) (path string, err error) {
+	path = filepath.Join(p.folder, fmt.Sprintf(".saving-%016x.tmp", rand.Uint64()))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return "", err
@@ -264,7 +313,7 @@ func writeTemp(folder string, write func(io.Writer) error) (path string, err err
 	if err = write(buffered); err == nil {
 		err = buffered.Flush()
 	}
-	if err == nil {
+	if err == nil && !p.passing {
 		err = f.Sync()
 	}
 	err = errors.Join(err, f.Close())

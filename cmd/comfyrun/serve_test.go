@@ -20,7 +20,7 @@ import (
 
 // child is a comfyrun process of its own.
 type child struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	url  string // of a server
 	logs *lines
@@ -45,7 +45,7 @@ func (l *lines) String() string {
 }
 
 // start runs comfyrun with a home and waits until it listens.
-func start(t *testing.T, home string, args ...string) *child {
+func start(t testing.TB, home string, args ...string) *child {
 	t.Helper()
 	top, err := filepath.Abs("../..")
 	if err != nil {
