@@ -1,0 +1,10 @@
+package ui
+
+import "slices"
+
+// ValueIndex returns the position at which the list of a node's values, as the editor saves it, has the value of an input;
+// -1 for an input that has no widget.
+func (c *Class) ValueIndex(input string) int {
+	_, places := classWidgets(c)
+	return slices.IndexFunc(places, func(p place) bool { return p.widget != nil && p.name == input })
+}
