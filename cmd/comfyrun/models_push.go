@@ -94,7 +94,7 @@ func (f *pushFlags) push(ctx context.Context, c *storeContext, storage *s3.Stora
 	if _, err := file.Seek(0, 0); err != nil {
 		return e, err
 	}
-	source, _, err := storage.Push(ctx, f.to, file, sum, nil)
+	source, _, err := storage.Push(ctx, f.to, file, sum)
 	if err != nil {
 		return e, err
 	}

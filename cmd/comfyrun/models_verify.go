@@ -83,7 +83,7 @@ func (c *storeContext) verifyOne(ctx context.Context, e models.Entry, sample int
 		}
 	}
 	list, _ := c.store().Pieces(e)
-	return models.Verify(ctx, file, e, list, sample)
+	return models.Check{File: file, Entry: e, Pieces: list, Sample: sample}.Verify(ctx)
 }
 
 const gcHelp = `Gc removes files from home's store: those that were not used for longer than --unused, and the least recently used ones

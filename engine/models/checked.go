@@ -49,11 +49,18 @@ func (c *checked) end() error {
 	return io.EOF
 }
 
-// Verify reads a file and compares it with an entry. With a list of its pieces an error says which of them are wrong, and
-// at most sample of them, chosen at random, are read if sample is above zero; without a list the whole file is read.
-// Differences are ErrDigest.
-func Verify(ctx context.Context, file string, e Entry, list PieceList, sample int) error {
-	f, err := os.Open(file)
+// Check is a comparison of a file with an entry.
+type Check struct {
+	File   string
+	Entry  Entry
+	Pieces PieceList // of the entry; nil when not known
+	Sample int       // above 0: how many pieces to read at most, if they are known
+}
+
+// Verify reads the file and compares it with the entry. With a list of its pieces an error says which of them is wrong,
+// and a sample of them is chosen at random; without one the whole file is read. Differences are ErrDigest.
+func (c Check) Verify(ctx context.Context) error {
+	f, err := os.Open(c.File)
 	if err != nil {
 		return err
 	}
@@ -62,41 +69,37 @@ func Verify(ctx context.Context, file string, e Entry, list PieceList, sample in
 	if err != nil {
 		return err
 	}
-	if info.Size() != e.Size {
-		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrDigest, file, info.Size(), e.Size)
+	if info.Size() != c.Entry.Size {
+		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrDigest, c.File, info.Size(), c.Entry.Size)
 	}
-	if sample > 0 && len(list) > sample {
-		return verifyPieces(ctx, f, e, list, rand.Perm(len(list))[:sample])
+	if c.Sample > 0 && len(c.Pieces) > c.Sample {
+		return c.pieces(ctx, f, rand.Perm(len(c.Pieces))[:c.Sample])
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{&checked{ctx: ctx, r: f, entry: e, sum: newSum()}}, make([]byte, 1<<20))
-	if err != nil && ctx.Err() == nil && len(list) > 0 {
-		if err := verifyPieces(ctx, f, e, list, nil); err != nil {
+	whole := &checked{ctx: ctx, r: f, entry: c.Entry, sum: newSum()}
+	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{whole}, make([]byte, 1<<20))
+	if err != nil && ctx.Err() == nil {
+		if err := c.pieces(ctx, f, rand.Perm(len(c.Pieces))); err != nil {
 			return err
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return fmt.Errorf("%s: %w", c.File, err)
 	}
 	return nil
 }
 
-// verifyPieces compares the pieces with the indices given, all without any.
-func verifyPieces(ctx context.Context, f *os.File, e Entry, list PieceList, indices []int) error {
-	if indices == nil {
-		for i := range list {
-			indices = append(indices, i)
-		}
-	}
+// pieces compares the pieces with the indices given.
+func (c Check) pieces(ctx context.Context, f *os.File, indices []int) error {
 	slices.Sort(indices)
 	buf := make([]byte, 1<<20)
 	for _, i := range indices {
 		sum := newSum()
-		part := io.NewSectionReader(f, int64(i)*PieceSize, PieceLength(e.Size, i))
+		part := io.NewSectionReader(f, int64(i)*PieceSize, PieceLength(c.Entry.Size, i))
 		if _, err := hashPiece(ctx, io.TeeReader(part, sum), buf, nil); err != nil {
-			return fmt.Errorf("%s: %w", f.Name(), err)
+			return fmt.Errorf("%s: %w", c.File, err)
 		}
-		if [sha256.Size]byte(sum.Sum(nil)) != list[i] {
-			return fmt.Errorf("%w: %s: piece %d of %d, from byte %d, is wrong", ErrDigest, f.Name(), i+1, len(list), int64(i)*PieceSize)
+		if [sha256.Size]byte(sum.Sum(nil)) != c.Pieces[i] {
+			return fmt.Errorf("%w: %s: piece %d of %d, from byte %d, is wrong", ErrDigest, c.File, i+1, len(c.Pieces), int64(i)*PieceSize)
 		}
 	}
 	return nil

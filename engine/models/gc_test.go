@@ -180,14 +180,14 @@ func TestVerify(t *testing.T) {
 		{"bad by list", bad, list, 0, "piece 2 of 3, from byte 16777216, is wrong"},
 		{"bad sampled whole", bad, list, 3, "piece 2 of 3"},
 	} {
-		err := Verify(t.Context(), tt.file, e, tt.list, tt.sample)
+		err := Check{tt.file, e, tt.list, tt.sample}.Verify(t.Context())
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, ErrDigest) || !bytes.Contains([]byte(err.Error()), []byte(tt.want))) {
 			t.Errorf("%s: error is %v, want %q", tt.name, err, tt.want)
 		}
 	}
 	found := 0
 	for range 40 {
-		if Verify(t.Context(), bad, e, list, 1) != nil {
+		if (Check{bad, e, list, 1}).Verify(t.Context()) != nil {
 			found++
 		}
 	}

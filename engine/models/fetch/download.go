@@ -127,7 +127,7 @@ func (d *download) checkWhole(ctx context.Context) error {
 	if d.list != nil {
 		return nil
 	}
-	return models.Verify(ctx, d.part.file.Name(), d.e, nil, 0)
+	return models.Check{File: d.part.file.Name(), Entry: d.e}.Verify(ctx)
 }
 
 // startOver throws away a file that is wrong somewhere. When all of it came from one source now, that one is not asked
@@ -253,9 +253,7 @@ func (d *download) ready(ctx context.Context, o *origin) bool {
 		var err error
 		o.object, err = d.f.stat(ctx, o.source, o.url)
 		return false, err
-	}, func(err error) {
-		d.f.tell(Event{Entry: d.e, Kind: EventRetry, Text: fmt.Sprintf("%s: %v", o.url, err)})
-	})
+	}, func(err error) { d.again(o, err) })
 	if ctx.Err() != nil {
 		return false
 	}

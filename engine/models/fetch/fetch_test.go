@@ -319,7 +319,7 @@ func TestFetchGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, f, e, content)
-	if sent := s.sent.Load() - before; sent > e.Size-models.PieceSize+10 {
+	if sent := s.sent.Load() - before; sent > e.Size-models.PieceSize+1<<20 { // the server may still be writing to the connection that was closed
 		t.Errorf("%d bytes were sent again, want the %d of the other pieces", sent, e.Size-models.PieceSize)
 	}
 }

@@ -73,37 +73,54 @@ func (d *download) wrong(o *origin, index, times int) error {
 // readPiece reads a piece from a source into the partial file. A connection that breaks is followed by one that goes
 // on where it broke. n is how many bytes were told of.
 func (d *download) readPiece(ctx context.Context, o *origin, index int) (sum [sha256.Size]byte, n int64, err error) {
-	base, length := int64(index)*models.PieceSize, models.PieceLength(d.e.Size, index)
-	h := sha256.New()
+	p := d.arriving(index)
 	err = d.f.retry(ctx, func() (bool, error) {
-		before := n
-		body, stop, err := d.f.open(ctx, o.source, o.object, Range{base + n, length - n})
+		before := p.n
+		body, stop, err := d.f.open(ctx, o.source, o.object, Range{p.base + p.n, p.length - p.n})
 		if err != nil {
 			return false, err
 		}
 		defer stop()
-		err = d.copy(ctx, body, h, base, &n, length)
-		return n > before, err
-	}, func(err error) {
-		d.f.tell(Event{Entry: d.e, Kind: EventRetry, Text: fmt.Sprintf("%s: %v", o.url, err)})
-	})
-	return [sha256.Size]byte(h.Sum(nil)), n, err
+		err = p.copy(ctx, body)
+		return p.n > before, err
+	}, func(err error) { d.again(o, err) })
+	return p.sum(), p.n, err
 }
 
-// copy reads up to length bytes of a piece, of which n are there, hashes them and writes them at base.
-func (d *download) copy(ctx context.Context, body io.Reader, h hash.Hash, base int64, n *int64, length int64) error {
-	pooled := d.f.bytes.Get().(*[]byte)
-	defer d.f.bytes.Put(pooled)
-	for *n < length {
-		buf := (*pooled)[:min(bufferSize, length-*n)]
+// again tells of a failure that is tried again.
+func (d *download) again(o *origin, err error) {
+	d.f.tell(Event{Entry: d.e, Kind: EventRetry, Text: fmt.Sprintf("%s: %v", o.url, err)})
+}
+
+// arriving is a piece that is being read.
+type arriving struct {
+	d            *download
+	base, length int64
+	n            int64 // bytes that came
+	hash         hash.Hash
+	there        bool // the file has it already: nothing is written
+}
+
+func (d *download) arriving(index int) *arriving {
+	return &arriving{d: d, base: int64(index) * models.PieceSize, length: models.PieceLength(d.e.Size, index), hash: sha256.New()}
+}
+
+func (p *arriving) sum() [sha256.Size]byte { return [sha256.Size]byte(p.hash.Sum(nil)) }
+
+// copy reads what is missing of the piece, hashes it and writes it.
+func (p *arriving) copy(ctx context.Context, body io.Reader) error {
+	pooled := p.d.f.bytes.Get().(*[]byte)
+	defer p.d.f.bytes.Put(pooled)
+	for p.n < p.length {
+		buf := (*pooled)[:min(bufferSize, p.length-p.n)]
 		got, readErr := io.ReadFull(body, buf)
 		if got > 0 {
-			if err := d.write(ctx, buf[:got], base+*n, h); err != nil {
+			if err := p.write(ctx, buf[:got]); err != nil {
 				return err
 			}
-			*n += int64(got)
+			p.n += int64(got)
 		}
-		if readErr != nil && *n < length {
+		if readErr != nil && p.n < p.length {
 			if readErr == io.EOF {
 				readErr = io.ErrUnexpectedEOF
 			}
@@ -113,16 +130,16 @@ func (d *download) copy(ctx context.Context, body io.Reader, h hash.Hash, base i
 	return nil
 }
 
-func (d *download) write(ctx context.Context, data []byte, at int64, h hash.Hash) error {
-	h.Write(data)
-	if at >= 0 {
-		if _, err := d.part.file.WriteAt(data, at); err != nil {
+func (p *arriving) write(ctx context.Context, data []byte) error {
+	p.hash.Write(data)
+	if !p.there {
+		if _, err := p.d.part.file.WriteAt(data, p.base+p.n); err != nil {
 			return &diskError{err}
 		}
-		d.f.tell(Event{Entry: d.e, Kind: EventBytes, Bytes: int64(len(data))})
+		p.d.f.tell(Event{Entry: p.d.e, Kind: EventBytes, Bytes: int64(len(data))})
 	}
-	if d.f.Rate > 0 {
-		return d.f.limit.WaitN(ctx, len(data))
+	if p.d.f.Rate > 0 {
+		return p.d.f.limit.WaitN(ctx, len(data))
 	}
 	return nil
 }
@@ -145,9 +162,7 @@ func (d *download) stream(ctx context.Context, o *origin) error {
 		before := len(d.part.missing())
 		err := d.streamOnce(ctx, o)
 		return len(d.part.missing()) < before, err
-	}, func(err error) {
-		d.f.tell(Event{Entry: d.e, Kind: EventRetry, Text: fmt.Sprintf("%s: %v", o.url, err)})
-	})
+	}, func(err error) { d.again(o, err) })
 	if disk := (*diskError)(nil); ctx.Err() != nil || errors.As(err, &disk) {
 		return errors.Join(ctx.Err(), err)
 	}
@@ -168,19 +183,18 @@ func (d *download) streamOnce(ctx context.Context, o *origin) error {
 		missing[i] = true
 	}
 	for i := range models.PieceCount(d.e.Size) {
-		h, n, base := sha256.New(), int64(0), int64(i)*models.PieceSize
-		if !missing[i] {
-			base = -d.e.Size - 1 // below 0: the bytes are there and are not written again
-		}
-		if err := d.copy(ctx, body, h, base, &n, models.PieceLength(d.e.Size, i)); err != nil {
+		p := d.arriving(i)
+		p.there = !missing[i]
+		if err := p.copy(ctx, body); err != nil {
+			d.lose(p)
 			return err
 		}
-		sum := [sha256.Size]byte(h.Sum(nil))
-		if !d.right(i, sum) {
+		if !d.right(i, p.sum()) {
+			d.lose(p)
 			return fmt.Errorf("%w: piece %d of %d is wrong", models.ErrDigest, i+1, len(d.list))
 		}
 		if missing[i] {
-			if err := d.keep(o, i, sum); err != nil {
+			if err := d.keep(o, i, p.sum()); err != nil {
 				return &diskError{err}
 			}
 		}
@@ -189,6 +203,13 @@ func (d *download) streamOnce(ctx context.Context, o *origin) error {
 		return fmt.Errorf("%w: longer than %d bytes", models.ErrDigest, d.e.Size)
 	}
 	return nil
+}
+
+// lose tells that what came of a piece counts no more.
+func (d *download) lose(p *arriving) {
+	if !p.there {
+		d.f.tell(Event{Entry: d.e, Kind: EventLost, Bytes: p.n})
+	}
 }
 
 // retry calls try until it gives no error, one that does not pass, or too many in a row without progress. again is told

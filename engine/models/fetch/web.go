@@ -65,11 +65,17 @@ func NewClient(transport http.RoundTripper) *http.Client {
 
 // Stat asks for the first byte, which tells size, version and whether parts can be had.
 func (w *Web) Stat(ctx context.Context, url string) (Object, error) {
-	return w.stat(ctx, url, url, nil)
+	return w.stat(ctx, url, address{url: url})
 }
 
-func (w *Web) stat(ctx context.Context, source, url string, header http.Header) (Object, error) {
-	answer, err := w.get(ctx, url, Range{0, 1}, header)
+// address is where a request goes, and what it carries.
+type address struct {
+	url    string
+	header http.Header
+}
+
+func (w *Web) stat(ctx context.Context, source string, to address) (Object, error) {
+	answer, err := w.get(ctx, to, Range{0, 1})
 	if err != nil {
 		return Object{}, err
 	}
@@ -95,14 +101,14 @@ func versionOf(answer *http.Response) string {
 
 // Open asks for a part.
 func (w *Web) Open(ctx context.Context, o Object, r Range) (io.ReadCloser, error) {
-	return w.open(ctx, o, o.URL, r, nil)
+	return w.open(ctx, o, r, address{url: o.URL})
 }
 
-func (w *Web) open(ctx context.Context, o Object, url string, r Range, header http.Header) (io.ReadCloser, error) {
+func (w *Web) open(ctx context.Context, o Object, r Range, to address) (io.ReadCloser, error) {
 	if o.Whole {
 		r = Range{}
 	}
-	answer, err := w.get(ctx, url, r, header)
+	answer, err := w.get(ctx, to, r)
 	if err != nil {
 		return nil, err
 	}
@@ -122,12 +128,12 @@ func (w *Web) open(ctx context.Context, o Object, url string, r Range, header ht
 }
 
 // get makes a request, for a part if r has a length.
-func (w *Web) get(ctx context.Context, address string, r Range, header http.Header) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+func (w *Web) get(ctx context.Context, to address, r Range) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to.url, nil)
 	if err != nil {
 		return nil, err
 	}
-	for key, values := range header {
+	for key, values := range to.header {
 		req.Header[key] = values
 	}
 	req.Header.Set("Accept-Encoding", "identity")

@@ -28,15 +28,15 @@ func PushURL(folder, digest string) string {
 }
 
 // Push puts a file into a bucket under its digest, with the list of its pieces beside it, unless both are there. It returns
-// the file's source. progress, which may be nil, is read from as bytes go out.
-func (s *Storage) Push(ctx context.Context, folder string, file *os.File, sum models.Sum, progress io.Reader) (source string, sent bool, err error) {
+// the file's source and whether it was sent.
+func (s *Storage) Push(ctx context.Context, folder string, file *os.File, sum models.Sum) (source string, sent bool, err error) {
 	source = PushURL(folder, sum.SHA256)
 	list := sum.Pieces.Text()
 	// The list goes first: whoever sees the file finds it.
-	if _, err := s.put(ctx, fetch.PiecesURL(source), upload{bytes.NewReader(list), int64(len(list)), sum.Pieces.Digest(), nil}); err != nil {
+	if _, err := s.put(ctx, fetch.PiecesURL(source), upload{bytes.NewReader(list), int64(len(list)), sum.Pieces.Digest()}); err != nil {
 		return "", false, fmt.Errorf("push the list of pieces: %w", err)
 	}
-	if sent, err = s.put(ctx, source, upload{file, sum.Size, sum.SHA256, progress}); err != nil {
+	if sent, err = s.put(ctx, source, upload{file, sum.Size, sum.SHA256}); err != nil {
 		return "", false, fmt.Errorf("push %s: %w", file.Name(), err)
 	}
 	return source, sent, nil
@@ -44,10 +44,9 @@ func (s *Storage) Push(ctx context.Context, folder string, file *os.File, sum mo
 
 // upload is what is put somewhere.
 type upload struct {
-	content  io.Reader
-	size     int64
-	digest   string
-	progress io.Reader
+	content io.Reader
+	size    int64
+	digest  string
 }
 
 // put uploads one object unless it is there with the same size and digest.
@@ -67,7 +66,7 @@ func (s *Storage) put(ctx context.Context, source string, u upload) (sent bool, 
 	}
 	_, err = c.Client.PutObject(ctx, p.bucket, p.key, u.content, u.size, minio.PutObjectOptions{
 		PartSize: partSize, NumThreads: 4, DisableContentSha256: true, ContentType: "application/octet-stream",
-		UserMetadata: map[string]string{"sha256": u.digest}, Progress: u.progress,
+		UserMetadata: map[string]string{"sha256": u.digest},
 	})
 	if err != nil {
 		return false, c.explain(err, p)

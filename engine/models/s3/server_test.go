@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -123,11 +124,11 @@ func push(t testing.TB, s *Storage, size int64) models.Entry {
 	}
 	defer f.Close()
 	defer os.Remove(file) // large ones are not kept twice
-	source, sent, err := s.Push(t.Context(), "s3://models/team", f, sum, nil)
+	source, sent, err := s.Push(t.Context(), "s3://models/team", f, sum)
 	if err != nil || !sent {
 		t.Fatalf("push: %v, sent %v", err, sent)
 	}
-	if _, sent, err := s.Push(t.Context(), "s3://models/team", f, sum, nil); err != nil || sent {
+	if _, sent, err := s.Push(t.Context(), "s3://models/team", f, sum); err != nil || sent {
 		t.Errorf("push again: %v, sent %v", err, sent)
 	}
 	return models.Entry{Name: "vae/x", Size: sum.Size, SHA256: sum.SHA256, Pieces: sum.Pieces.Digest(), Sources: []string{source}}
@@ -157,7 +158,7 @@ func TestPushAndFetch(t *testing.T) {
 			if size > models.PieceSize && !known {
 				t.Error("the list of pieces did not come along")
 			}
-			if err := models.Verify(t.Context(), f.Store.Name(e), e, list, 0); err != nil {
+			if err := (models.Check{File: f.Store.Name(e), Entry: e, Pieces: list}).Verify(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -237,7 +238,7 @@ func TestTwoServers(t *testing.T) {
 	if err := get(t.Context(), f, e); err != nil {
 		t.Fatal(err)
 	}
-	if err := models.Verify(t.Context(), f.Store.Name(e), e, nil, 0); err != nil {
+	if err := (models.Check{File: f.Store.Name(e), Entry: e}).Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -256,23 +257,37 @@ func BenchmarkFetch(b *testing.B) {
 			s := p.start(b, b.TempDir())
 			e := push(b, s, size)
 			b.ResetTimer()
-			var plain, fetched time.Duration
+			var plain, fetched, plainCPU, fetchedCPU time.Duration
 			for range b.N {
+				before := processorTime()
 				plain += plainGet(b, s, e)
+				plainCPU += processorTime() - before
 				f := fetcher(b, s)
 				start := time.Now()
+				before = processorTime()
 				if err := get(b.Context(), f, e); err != nil {
 					b.Fatal(err)
 				}
 				fetched += time.Since(start)
+				fetchedCPU += processorTime() - before
 				os.RemoveAll(f.Store.Dir)
 			}
+			perGB := func(d time.Duration) float64 { return d.Seconds() / float64(b.N) / (float64(size) / 1e9) }
+			b.ReportMetric(perGB(plainCPU), "plain-cpu-s/GB")
+			b.ReportMetric(perGB(fetchedCPU), "fetch-cpu-s/GB")
 			rate := func(d time.Duration) float64 { return float64(size) * float64(b.N) / 1e6 / d.Seconds() }
 			b.ReportMetric(rate(plain), "plain-MB/s")
 			b.ReportMetric(rate(fetched), "fetch-MB/s")
 			b.ReportMetric(rate(fetched)/rate(plain), "ratio")
 		})
 	}
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var usage syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage) // it cannot fail with these arguments
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // plainGet reads the same ranges by as many requests at one time, writes them to a file, syncs it, and checks nothing.
