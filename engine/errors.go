@@ -14,7 +14,8 @@ type ErrorKind string
 const (
 	NoPrompt         ErrorKind = "no_prompt"
 	NoOutputs        ErrorKind = "prompt_no_outputs"
-	MissingNodeType  ErrorKind = "missing_node_type" // also of a node
+	MissingNodeType  ErrorKind = "missing_node_type"     // also of a node
+	UnsupportedType  ErrorKind = "unsupported_node_type" // of a node; the workflow's is MissingNodeType
 	OutputsFailed    ErrorKind = "prompt_outputs_failed_validation"
 	InputMissing     ErrorKind = "required_input_missing"
 	BadLink          ErrorKind = "bad_linked_input"

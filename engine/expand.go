@@ -172,6 +172,8 @@ func (r *run) makeSteps(parent *Step, e *Expand) ([]*Step, error) {
 		switch {
 		case !ok:
 			return nil, fmt.Errorf("expand: there is no node type %s%s", n.Class, didYouMean(n.Class, r.plan.catalog.classes()))
+		case t.Unsupported != "":
+			return nil, fmt.Errorf("expand: %w", t.unsupported())
 		case r.step(n.ID) != nil:
 			return nil, fmt.Errorf("expand: node %s exists already", n.ID)
 		}

@@ -71,6 +71,7 @@ func TestBadExpansions(t *testing.T) {
 		"node 1 (ExpBad): expand: node 1.0.0.1 (Src): input v: got string, want int",
 		"node 1 (ExpBad): expand: node 1.0.0.x exists already",
 		"node 1 (ExpBad): the expansion returns an output of node none, which does not exist",
+		"node 1 (ExpBad): expand: the node type Listed is not supported: toys do not do that",
 	} {
 		tr := ty.run(t, &Runner{}, fmt.Sprintf("1 ExpBad n=%d", n), "2 Show value=@1.0")
 		if tr.err == nil || tr.err.Error() != want {

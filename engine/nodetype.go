@@ -29,6 +29,11 @@ type NodeType struct {
 	Deprecated   bool
 	V3           bool // object_info in the form of ComfyUI's V3 schema
 
+	// Unsupported says why nodes of the type cannot run, when they cannot: the
+	// type is listed like others, for programs that expect it in object_info,
+	// but a workflow that uses it is refused. Such a type needs no Call.
+	Unsupported string
+
 	// Call does the work for one element of each input list.
 	Call func(ctx context.Context, a *Args) (Returned, error)
 	// Fingerprint is part of the cache key: what the node depends on beside
@@ -126,7 +131,7 @@ func (t *NodeType) check() []error {
 	fail := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{t.Class}, args...)...))
 	}
-	if t.Call == nil {
+	if t.Call == nil && t.Unsupported == "" {
 		errs = append(errs, fmt.Errorf("%s: %w", t.Class, errors.New("has no function to call")))
 	}
 	seen := map[string]bool{}

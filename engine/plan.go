@@ -152,14 +152,15 @@ func (p *Plan) Step(id string) (*Step, bool) {
 	return s, ok
 }
 
-// addSteps makes a step of each node. Nodes of unknown types are returned as
-// errors and get an empty type, so that the others can still be checked.
+// addSteps makes a step of each node. Nodes of unknown or unsupported types are
+// returned as errors and get an empty type, so that the others can still be
+// checked.
 func (p *Plan) addSteps() []*NodeError {
 	var unknown []*NodeError
 	steps := make([]Step, p.Graph.Len())
 	for i, n := range p.Graph.Nodes() {
 		t, ok := p.catalog.Type(n.Class)
-		if !ok {
+		if !ok || t.Unsupported != "" {
 			unknown = append(unknown, p.catalog.missingType(n))
 			t = &NodeType{Class: n.Class, unknown: true}
 		}

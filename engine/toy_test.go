@@ -180,6 +180,8 @@ func (t *toys) addPlain() {
 }
 
 func (t *toys) addOdd() {
+	t.AddType(&NodeType{Class: "Listed", Unsupported: "toys do not do that", Inputs: []Input{{Name: "file", Kind: "COMBO", Choices: Choices("a")}},
+		Outputs: []Output{{Name: "STYLE", Kind: "STYLE"}}})
 	Add(t.Catalog, "Volatile", "toys", srcIn{}, func(_ context.Context, in srcIn) (pic, error) {
 		t.ran("Volatile")
 		return "v", nil
@@ -414,6 +416,8 @@ func (t *toys) addExpanding() {
 			e.Named("x", "Src", Inputs{"v": 2})
 		case 5:
 			e.Return(workflows.Link{Node: "none"})
+		case 6:
+			e.Node("Listed", nil)
 		}
 		return anyOut{Expand: e}, nil
 	})

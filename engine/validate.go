@@ -9,13 +9,16 @@ import (
 	"github.com/comfyrun/comfyrun/workflows"
 )
 
-// missingType is the error of a node whose class nobody knows.
+// missingType is the error of a node whose class nobody knows, or nobody can
+// run.
 func (c *Catalog) missingType(n *workflows.Node) *NodeError {
 	e := &NodeError{Node: n.ID, Class: n.Class, Kind: MissingNodeType, Details: fmt.Sprintf("Node ID '#%s'", n.ID)}
 	var class any
 	switch {
 	case n.Class == "":
 		e.Err = errors.New("has no class_type")
+	case c.types[n.Class] != nil:
+		class, e.Kind, e.Err = n.Class, UnsupportedType, c.types[n.Class].unsupported()
 	default:
 		class = n.Class
 		e.Err = fmt.Errorf("there is no node type %s%s", n.Class, didYouMean(n.Class, c.classes()))
@@ -24,10 +27,21 @@ func (c *Catalog) missingType(n *workflows.Node) *NodeError {
 	return e
 }
 
+// unsupported is the error of using the type, nil for one that is supported.
+func (t *NodeType) unsupported() error {
+	if t.Unsupported == "" {
+		return nil
+	}
+	return fmt.Errorf("the node type %s is not supported: %s", t.Class, t.Unsupported)
+}
+
+// classes are those that a workflow may use.
 func (c *Catalog) classes() []string {
 	var out []string
 	for _, t := range c.Types() {
-		out = append(out, t.Class)
+		if t.Unsupported == "" {
+			out = append(out, t.Class)
+		}
 	}
 	return out
 }
