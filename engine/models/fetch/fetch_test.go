@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -518,5 +519,62 @@ func TestHashThroughCuts(t *testing.T) {
 	want := sha256.Sum256(content)
 	if err != nil || sum.SHA256 != hex.EncodeToString(want[:]) || left.Load() >= 0 {
 		t.Errorf("Hash gives %s, %v, with %d cuts to come", sum.SHA256, err, left.Load())
+	}
+}
+
+func TestCertificates(t *testing.T) {
+	s := &server{data: content[:1000]}
+	s.etag.Store(`"one"`)
+	s.Server = httptest.NewTLSServer(s)
+	t.Cleanup(s.Close)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(file, block, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, e := newFetcher(t), pin(t, content[:1000], true, s)
+	if err := get(t.Context(), f, e); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without its certificate: error is %v", err)
+	}
+	transport, err := NewTransport(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Sources["https"] = &Web{Client: NewClient(transport)}
+	if err := get(t.Context(), f, e); err != nil {
+		t.Fatal(err)
+	}
+	check(t, f, e, content[:1000])
+	for _, bad := range []string{filepath.Join(t.TempDir(), "absent"), "fetch_test.go"} {
+		if _, err := NewTransport(bad); err == nil {
+			t.Errorf("%s is taken for certificates", bad)
+		}
+	}
+}
+
+// A token goes to the endpoint alone, not to where that redirects; and https does not lead to http.
+func TestRedirections(t *testing.T) {
+	var token atomic.Value
+	elsewhere := serve(t, content[:1000])
+	elsewhere.spoil = func(_ http.ResponseWriter, r *http.Request) bool {
+		token.Store(r.Header.Get("Authorization"))
+		return false
+	}
+	hub := httptest.NewServer(http.RedirectHandler(strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1)+"/x", http.StatusFound))
+	t.Cleanup(hub.Close)
+	f, e := newFetcher(t), pin(t, content[:1000], true)
+	f.Sources["hf"] = &Hub{Web: *f.Sources["http"].(*Web), Endpoint: hub.URL, Token: "secret"}
+	e.Sources = []string{"hf://owner/repo@r/x"}
+	if err := get(t.Context(), f, e); err != nil {
+		t.Fatal(err)
+	}
+	if token.Load() != "" {
+		t.Errorf("the token went elsewhere: %q", token.Load())
+	}
+	secure := httptest.NewTLSServer(http.RedirectHandler(elsewhere.URL+"/x", http.StatusFound))
+	t.Cleanup(secure.Close)
+	web := &Web{Client: NewClient(secure.Client().Transport)}
+	if _, err := web.Stat(t.Context(), secure.URL); err == nil || !strings.Contains(err.Error(), "redirected from https") {
+		t.Errorf("from https to http: error is %v", err)
 	}
 }

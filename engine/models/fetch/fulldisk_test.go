@@ -47,6 +47,15 @@ func TestFullDisk(t *testing.T) {
 	if err := errors.Join(os.Remove(filepath.Join(dir, "some")), os.Remove(filepath.Join(dir, "more"))); err != nil {
 		t.Fatal(err)
 	}
+	// What an unfinished download has reserved is not asked for again.
+	part, err := openPartial(f.Store.Partial(e), e.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := part.close(); err != nil {
+		t.Fatal(err)
+	}
+	fill("some", 80<<20)
 	if err := get(t.Context(), f, e); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ const (
 type Plan struct {
 	Items []Item `json:"items"`
 	Bytes int64  `json:"bytes"` // to download, less what unfinished downloads have
+	Room  int64  `json:"room"`  // to take on the store's disk, less what unfinished downloads have reserved
 	Free  int64  `json:"free"`  // on the store's disk
 }
 
@@ -35,6 +36,7 @@ type Item struct {
 	Action Action       `json:"action"`
 	File   string       `json:"file,omitempty"`  // to adopt
 	Bytes  int64        `json:"bytes,omitempty"` // to download
+	Room   int64        `json:"room,omitempty"`  // to take on the disk
 }
 
 // Plan looks at the store and the folders, and decides. No source is asked. An entry none of whose sources can be read
@@ -51,10 +53,11 @@ func (f *Fetcher) Plan(ctx context.Context, entries []models.Entry) (*Plan, erro
 			return nil, fmt.Errorf("plan fetch: %s: %w", e, err)
 		}
 		if item.Action == ActionFetch && slices.ContainsFunc(plan.Items, func(other Item) bool { return other.Entry.SHA256 == e.SHA256 }) {
-			item.Bytes = 0 // one download serves both names
+			item.Bytes, item.Room = 0, 0 // one download serves both names
 		}
 		plan.Items = append(plan.Items, item)
 		plan.Bytes += item.Bytes
+		plan.Room += item.Room
 	}
 	return plan, nil
 }
@@ -73,7 +76,20 @@ func (f *Fetcher) plan(ctx context.Context, e models.Entry) (Item, error) {
 	if err := f.readable(e); err != nil {
 		return Item{}, err
 	}
-	return Item{Entry: e, Action: ActionFetch, Bytes: max(0, e.Size-journaledBytes(f.Store.Partial(e), e.Size))}, nil
+	part := f.Store.Partial(e)
+	return Item{
+		Entry: e, Action: ActionFetch,
+		Bytes: max(0, e.Size-journaledBytes(part, e.Size)), Room: max(0, e.Size-reservedBytes(part)),
+	}, nil
+}
+
+// reservedBytes is what a file takes on the disk, which is not what it is long when parts were never written.
+func reservedBytes(file string) int64 {
+	var stat syscall.Stat_t
+	if err := syscall.Stat(file, &stat); err != nil {
+		return 0
+	}
+	return stat.Blocks * 512
 }
 
 // readable reports why no source of an entry can be read.
@@ -144,13 +160,13 @@ const spaceMargin = 64 << 20
 
 func (f *Fetcher) checkSpace(plan *Plan) error {
 	free := freeBytes(f.Store.Dir)
-	if plan.Bytes == 0 || free < 0 || plan.Bytes+spaceMargin <= free {
+	if plan.Room == 0 || free < 0 || plan.Room+spaceMargin <= free {
 		return nil
 	}
 	for _, item := range plan.Items {
-		if item.Bytes > 0 {
+		if item.Room > 0 {
 			return fmt.Errorf("fetch %s and what follows: %w below %s: %d bytes to come, %d free, of which %d are kept",
-				item.Entry, ErrSpace, f.Store.Dir, plan.Bytes, free, int64(spaceMargin))
+				item.Entry, ErrSpace, f.Store.Dir, plan.Room, free, int64(spaceMargin))
 		}
 	}
 	return nil

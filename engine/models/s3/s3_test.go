@@ -93,3 +93,24 @@ func TestPushURL(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestStyle(t *testing.T) {
+	for style, want := range map[string]string{"path": "http://storage.test/bucket/a/k", "host": "http://bucket.storage.test/a/k", "": "http://storage.test/bucket/a/k"} {
+		got := ""
+		s := &Storage{Options: Options{Endpoint: "http://storage.test", Style: style, Anonymous: true}}
+		s.Options.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			if got == "" {
+				got = r.URL.String()
+			}
+			return nil, errors.New("far away")
+		})
+		_, err := s.Stat(t.Context(), "s3://bucket/a/k")
+		if got != want || err == nil || !strings.Contains(err.Error(), "far away") {
+			t.Errorf("style %q asks for %s, %v; want %s", style, got, err, want)
+		}
+	}
+}
