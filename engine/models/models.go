@@ -3,8 +3,9 @@
 // Vocabulary: a Folder is a key such as "checkpoints" with the directories and file extensions that belong to it; Folders
 // is the table of all of them, laid out as ComfyUI lays out its models directory. A name is a file's path below the
 // directory that holds it, with forward slashes ("sdxl/base.safetensors"). A Lock is the list of the model files that a
-// project depends on, by content; each Entry says where its file may be fetched. A Store keeps files by the SHA-256 of
-// their content (a blob) and gives them names.
+// project depends on, by content; each Entry says where its file may be fetched. A piece is 16 MiB of a file, the unit in
+// which it is hashed beside the whole. A Store keeps files by the SHA-256 of their content (a blob) and gives them names.
+// Package fetch brings files into a Store.
 //
 // The package knows nothing of tensors: a model is a file.
 package models
