@@ -16,6 +16,7 @@ func commands() []*cobra.Command {
 		nodesCommand(),
 		runtimeCommand(),
 		serveCommand(),
+		testCommand(),
 		tokenCommand(),
 		workerCommand(),
 	}
