@@ -76,8 +76,9 @@ bin/tools/%: tools/%/go.mod tools/%/go.sum
 	cd tools/$* && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o ../../$@ $$($(GO) list -f '{{.ImportPath}}' tool)
 
 .PHONY: tools test-s3
-test-s3: tools ## tests of object storage against MinIO and versitygw, and of a full disk; as root (build tag s3)
+test-s3: lib tools ## tests of object storage against MinIO and versitygw, and of a full disk; as root (build tag s3)
 	$(GO) test -tags s3 ./engine/models/...
+	$(GO) test -tags s3 -run '^TestOutputs$$' ./cmd/comfyrun
 
 test-full: test test-slow lint ## test, test-slow and lint
 

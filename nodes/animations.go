@@ -38,7 +38,7 @@ type saveAPNG struct {
 	Extra  engine.ExtraPNGInfo
 }
 
-func (s *saver) saveAPNG(_ context.Context, in saveAPNG) (engine.UI, error) {
+func (s *saver) saveAPNG(ctx context.Context, in saveAPNG) (engine.UI, error) {
 	a, err := animation(in.Images, in.Rate)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (s *saver) saveAPNG(_ context.Context, in saveAPNG) (engine.UI, error) {
 		return nil, err
 	}
 	write := func(w io.Writer) error { return a.WriteAPNG(w, in.Level) }
-	saved, err := s.animation(in.Images, in.Prefix, "%s_%05d_.png", write)
+	saved, err := s.animation(ctx, animationFile{in.Images, in.Prefix, "%s_%05d_.png", write})
 	return engine.UI{"images": []any{saved}, "animated": []any{true}}, err
 }
 
@@ -64,7 +64,7 @@ type saveWebP struct {
 	Extra    engine.ExtraPNGInfo
 }
 
-func (s *saver) saveWebP(_ context.Context, in saveWebP) (engine.UI, error) {
+func (s *saver) saveWebP(ctx context.Context, in saveWebP) (engine.UI, error) {
 	a, err := animation(in.Images, in.Rate)
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (s *saver) saveWebP(_ context.Context, in saveWebP) (engine.UI, error) {
 	if a.Text, err = metadata(in.Prompt, in.Extra); err != nil {
 		return nil, err
 	}
-	saved, err := s.animation(in.Images, in.Prefix, "%s_%05d_.webp", a.WriteWebP)
+	saved, err := s.animation(ctx, animationFile{in.Images, in.Prefix, "%s_%05d_.webp", a.WriteWebP})
 	return engine.UI{"images": []any{saved}, "animated": []any{len(a.Frames) != 1}}, err
 }
 
@@ -89,17 +89,26 @@ func animation(im diffusion.Image, rate float64) (imagefile.Animation, error) {
 	return a, nil
 }
 
+// animationFile is what to write, and where.
+type animationFile struct {
+	images         diffusion.Image
+	prefix, format string // format makes the name of prefix and number
+	write          func(io.Writer) error
+}
+
 // animation writes one numbered file into the output folder.
-func (s *saver) animation(im diffusion.Image, prefix, format string, write func(io.Writer) error) (SavedImage, error) {
+func (s *saver) animation(ctx context.Context, a animationFile) (SavedImage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	target, err := saveJob{dir: s.dirs.Output, prefix: prefix}.target(im.Shape[2], im.Shape[1], time.Now())
+	job := saveJob{dir: s.dirs.Output, prefix: a.prefix, below: s.dirs.Keep.folder()}
+	target, err := job.target(a.images.Shape[2], a.images.Shape[1], time.Now())
 	if err != nil {
 		return SavedImage{}, err
 	}
-	name, err := target.number(format, 0, write)
+	name, err := target.number(a.format, 0, a.write)
 	if err != nil {
 		return SavedImage{}, fmt.Errorf("save animation: %w", err)
 	}
-	return SavedImage{Filename: name, Subfolder: target.subfolder, Type: "output"}, nil
+	saved := SavedImage{Filename: name, Subfolder: target.subfolder, Type: "output"}
+	return saved, s.dirs.Keep.file(ctx, saved)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,35 @@ import (
 // Dirs are the folders in which nodes find and leave pictures.
 type Dirs struct {
 	Input, Output, Temp string
+	Keep                *Keep // nil: what is saved stays where it is
+}
+
+// Keep has copies made of saved pictures and latents, for who cannot read this process's folders.
+type Keep struct {
+	// Folder is where files are saved below Output and Temp. No other process saves there, so that names do not meet.
+	Folder string
+	// File is called for each file when it is complete: kind is "output" or "temp", name its path below that folder, with slashes.
+	// The node fails when it does.
+	File func(ctx context.Context, kind, name string) error
+}
+
+// folder is where files are saved below Output and Temp; "": there itself.
+func (k *Keep) folder() string {
+	if k == nil {
+		return ""
+	}
+	return k.Folder
+}
+
+// file has a copy made.
+func (k *Keep) file(ctx context.Context, saved SavedImage) error {
+	if k == nil {
+		return nil
+	}
+	if err := k.File(ctx, saved.Type, path.Join(filepath.ToSlash(saved.Subfolder), saved.Filename)); err != nil {
+		return fmt.Errorf("keep %s: %w", saved.Filename, err)
+	}
+	return nil
 }
 
 // The choices of nodes that read picture files.

@@ -108,7 +108,7 @@ type saveLatent struct {
 	Extra   engine.ExtraPNGInfo
 }
 
-func (s *saver) saveLatent(_ context.Context, in saveLatent) (engine.UI, error) {
+func (s *saver) saveLatent(ctx context.Context, in saveLatent) (engine.UI, error) {
 	text, err := metadata(in.Prompt, in.Extra)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (s *saver) saveLatent(_ context.Context, in saveLatent) (engine.UI, error) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	target, err := saveJob{dir: s.dirs.Output, prefix: in.Prefix}.target(0, 0, time.Now())
+	target, err := saveJob{dir: s.dirs.Output, prefix: in.Prefix, below: s.dirs.Keep.folder()}.target(0, 0, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,8 @@ func (s *saver) saveLatent(_ context.Context, in saveLatent) (engine.UI, error) 
 	if err != nil {
 		return nil, fmt.Errorf("save latent: %w", err)
 	}
-	return engine.UI{"latents": []any{SavedImage{Filename: name, Subfolder: target.subfolder, Type: "output"}}}, nil
+	saved := SavedImage{Filename: name, Subfolder: target.subfolder, Type: "output"}
+	return engine.UI{"latents": []any{saved}}, s.dirs.Keep.file(ctx, saved)
 }
 
 // encodeLatent is the content of a .latent file with texts beside the tensor.

@@ -50,7 +50,7 @@ func (s *saver) save(ctx context.Context, in saveImage) (engine.UI, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.write(ctx, in.Images, saveJob{dir: s.dirs.Output, kind: "output", prefix: in.Prefix, png: imagefile.PNGOptions{Text: text}})
+	return s.write(ctx, in.Images, saveJob{dir: s.dirs.Output, kind: "output", below: s.dirs.Keep.folder(), prefix: in.Prefix, png: imagefile.PNGOptions{Text: text}})
 }
 
 type previewImage struct {
@@ -69,7 +69,7 @@ func (s *saver) preview(ctx context.Context, in previewImage) (engine.UI, error)
 	for range letters {
 		name = append(name, byte('a'+rand.IntN(26)))
 	}
-	job := saveJob{dir: s.dirs.Temp, kind: "temp", prefix: string(name), png: imagefile.PNGOptions{Text: text, Fast: true}}
+	job := saveJob{dir: s.dirs.Temp, kind: "temp", below: s.dirs.Keep.folder(), prefix: string(name), png: imagefile.PNGOptions{Text: text, Fast: true}}
 	return s.write(ctx, in.Images, job)
 }
 
@@ -112,6 +112,7 @@ func metadata(prompt engine.Prompt, extra engine.ExtraPNGInfo) ([]imagefile.Text
 // saveJob says where and how a batch is written.
 type saveJob struct {
 	dir, kind, prefix string
+	below             string // folder below dir in which the prefix begins
 	png               imagefile.PNGOptions
 }
 
@@ -140,7 +141,11 @@ func (s *saver) write(ctx context.Context, img diffusion.Image, job saveJob) (en
 		if err != nil {
 			return nil, fmt.Errorf("save image: %w", err)
 		}
-		list = append(list, SavedImage{Filename: name, Subfolder: target.subfolder, Type: job.kind})
+		saved := SavedImage{Filename: name, Subfolder: target.subfolder, Type: job.kind}
+		if err := s.dirs.Keep.file(ctx, saved); err != nil {
+			return nil, err
+		}
+		list = append(list, saved)
 	}
 	return engine.UI{"images": list}, nil
 }
@@ -199,7 +204,7 @@ func (j saveJob) target(width, height int, now time.Time) (savePath, error) {
 	prefix = filepath.Clean(prefix)
 	subfolder, base := filepath.Split(prefix)
 	subfolder = strings.TrimSuffix(subfolder, string(filepath.Separator))
-	dir, err := filepath.Abs(j.dir)
+	dir, err := filepath.Abs(filepath.Join(j.dir, j.below))
 	if err != nil {
 		return savePath{}, fmt.Errorf("save image: %w", err)
 	}
@@ -210,7 +215,7 @@ func (j saveJob) target(width, height int, now time.Time) (savePath, error) {
 	if rel, err := filepath.Rel(dir, folder); err != nil || !filepath.IsLocal(rel) {
 		return savePath{}, fmt.Errorf("save image: filename_prefix %q leads to %s, outside of the folder %s", j.prefix, folder, dir)
 	}
-	return savePath{folder: folder, subfolder: subfolder, base: base}, nil
+	return savePath{folder: folder, subfolder: filepath.Join(j.below, subfolder), base: base}, nil
 }
 
 // counter is one more than the largest number among the files base_N_…, with

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 // the result is stored as a PNG with the texts of the stored one.
 func (s *Server) uploadMask(c *gin.Context) {
 	s.upload(c, func(u upload) (io.Reader, error) {
-		original, err := s.maskedOriginal(u)
+		original, err := s.maskedOriginal(c.Request.Context(), u)
 		if original == nil || err != nil {
 			return nil, err
 		}
@@ -28,7 +29,7 @@ func (s *Server) uploadMask(c *gin.Context) {
 
 // maskedOriginal reads the picture that the form's original_ref names. It is nil without an error when the reference is
 // one that ComfyUI refuses: the client is not told.
-func (s *Server) maskedOriginal(u upload) ([]byte, error) {
+func (s *Server) maskedOriginal(ctx context.Context, u upload) ([]byte, error) {
 	values := u.form.Value["original_ref"]
 	if len(values) == 0 {
 		return nil, errors.New("read mask: original_ref is missing")
@@ -37,7 +38,7 @@ func (s *Server) maskedOriginal(u upload) ([]byte, error) {
 	if err := json.Unmarshal([]byte(values[0]), &ref); err != nil {
 		return nil, fmt.Errorf("read mask: original_ref: %w", err)
 	}
-	file, _, err := s.openReference(ref)
+	file, _, err := s.openReference(ctx, ref)
 	var refused fileRefusal
 	if errors.As(err, &refused) {
 		return nil, nil

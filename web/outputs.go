@@ -42,7 +42,7 @@ const maxIndexed = 100_000
 
 // identify returns the digest of a file, which is computed when the file is new or has changed.
 func (x *outputIndex) identify(s *Server, ref reference) (storedOutput, error) {
-	file, info, err := s.openReference(ref)
+	file, info, err := s.openStored(ref)
 	if err != nil {
 		return storedOutput{}, err
 	}
@@ -151,7 +151,7 @@ func (s *Server) outputByDigest(c *gin.Context) {
 		s.deny(c, http.StatusNotFound, "output_not_found", "no output of this content is in the history, or its file is gone")
 		return
 	}
-	file, info, err := s.openReference(ref)
+	file, info, err := s.openReference(c.Request.Context(), ref)
 	if err != nil {
 		s.deny(c, http.StatusNotFound, "output_not_found", "the file is gone")
 		return

@@ -87,7 +87,7 @@ func (s *Server) fillEnded(c *gin.Context, l *promptList) error {
 		return err
 	}
 	for _, e := range slices.Backward(entries) {
-		l.Prompts = append(l.Prompts, s.ended(e))
+		l.Prompts = append(l.Prompts, s.ended(c.Request.Context(), e))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"net/url"
 	"slices"
@@ -126,7 +127,7 @@ func milliseconds(d time.Duration) *int64 {
 }
 
 // ended is the result of a prompt that has.
-func (s *Server) ended(e queue.Entry) promptResult {
+func (s *Server) ended(ctx context.Context, e queue.Entry) promptResult {
 	r := s.standing(e.Info)
 	r.addGraph(e.Prompt.Graph)
 	var extra namedExtra
@@ -135,7 +136,7 @@ func (s *Server) ended(e queue.Entry) promptResult {
 	}
 	var stored storedResult
 	if json.Unmarshal(e.Result, &stored) == nil { // a prompt that was cancelled in the queue has none
-		r.Outputs = s.resultOutputs(stored)
+		r.Outputs = s.resultOutputs(ctx, stored)
 		r.Error = stored.problem()
 		r.NodeErrors, r.Timings.Nodes = stored.Run.NodeErrors, stored.Run.Nodes
 	}
@@ -180,29 +181,42 @@ func (r storedResult) each(f func(node, kind string, item json.RawMessage)) {
 	}
 }
 
-func (s *Server) resultOutputs(stored storedResult) []resultOutput {
+func (s *Server) resultOutputs(ctx context.Context, stored storedResult) []resultOutput {
 	list := []resultOutput{}
 	stored.each(func(node, kind string, item json.RawMessage) {
-		list = append(list, s.resultOutput(resultOutput{Node: node, Kind: kind}, item))
+		o, ref := newResultOutput(resultOutput{Node: node, Kind: kind}, item)
+		if o.Filename != "" {
+			s.describe(ctx, &o, ref)
+		}
+		list = append(list, o)
 	})
 	return list
 }
 
-func (s *Server) resultOutput(o resultOutput, item json.RawMessage) resultOutput {
+// newResultOutput reads one thing that a node showed: a file, or a value.
+func newResultOutput(o resultOutput, item json.RawMessage) (resultOutput, reference) {
 	var ref reference
 	if json.Unmarshal(item, &ref) != nil || ref.Filename == "" {
 		o.Value = item
-		return o
+		return o, ref
 	}
 	o.Filename, o.Subfolder, o.Type = ref.Filename, ref.Subfolder, ref.Type
 	o.ContentType = harmless(contentType(ref.Filename))
 	query := url.Values{"filename": {ref.Filename}, "subfolder": {ref.Subfolder}, "type": {ref.Type}}
 	o.URL = "/view?" + query.Encode()
-	if stored, err := s.outputs.identify(s, ref); err == nil { // else the file is gone: its name is still told
+	return o, ref
+}
+
+// describe adds what only the file itself tells. If that is gone its name is still told.
+func (s *Server) describe(ctx context.Context, o *resultOutput, ref reference) {
+	stored, err := s.outputs.identify(s, ref)
+	if err != nil && s.fetchCopy(ctx, ref) {
+		stored, err = s.outputs.identify(s, ref)
+	}
+	if err == nil {
 		o.Size, o.SHA256 = stored.size, stored.digest
 		o.ContentURL = "/outputs/sha256/" + stored.digest
 	}
-	return o
 }
 
 // sortedIDs sorts keys as numbers where they are numbers: node 10 comes after node 9.

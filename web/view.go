@@ -2,11 +2,13 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -51,11 +53,20 @@ func (s *Server) openQuery(c *gin.Context) (*os.File, os.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.openReference(ref)
+	return s.openReference(c.Request.Context(), ref)
 }
 
-// openReference opens the file that a client names. Errors are refusals, unless a folder cannot be opened.
-func (s *Server) openReference(ref reference) (*os.File, os.FileInfo, error) {
+// openReference opens the file that a client names, from elsewhere if need be. Errors are refusals, unless a folder cannot be opened.
+func (s *Server) openReference(ctx context.Context, ref reference) (*os.File, os.FileInfo, error) {
+	file, info, err := s.openStored(ref)
+	if err == fileRefusal(http.StatusNotFound) && s.fetchCopy(ctx, ref) {
+		return s.openStored(ref)
+	}
+	return file, info, err
+}
+
+// openStored opens a file that is in its folder.
+func (s *Server) openStored(ref reference) (*os.File, os.FileInfo, error) {
 	kind, name, err := ref.locate()
 	if err != nil {
 		return nil, nil, err
@@ -69,6 +80,26 @@ func (s *Server) openReference(ref reference) (*os.File, os.FileInfo, error) {
 		return nil, nil, fileRefusal(http.StatusNotFound)
 	}
 	return file, info, nil
+}
+
+// fetchCopy brings a picture into its folder that a worker on another machine has saved, and reports whether it did.
+func (s *Server) fetchCopy(ctx context.Context, ref reference) bool {
+	kind, name, err := ref.locate()
+	if err != nil || s.Copies == nil || kind == inputFolder {
+		return false
+	}
+	root, err := s.folders[kind].open()
+	if err != nil {
+		return false
+	}
+	content, write := io.Pipe()
+	go func() { write.CloseWithError(s.Copies.Fetch(ctx, kind, filepath.ToSlash(name), write)) }()
+	err = replaceFile(root, name, content)
+	content.CloseWithError(err) // frees the writer when the disk is full
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.Log.Warn("a picture cannot be brought", "kind", kind, "name", name, "err", err)
+	}
+	return err == nil
 }
 
 // quotable makes a name fit between the quotes of a header.

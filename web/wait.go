@@ -171,7 +171,7 @@ func endStatus(state queue.State) int {
 
 // answerEnded answers with the result, or with the picture itself.
 func (s *Server) answerEnded(c *gin.Context, e queue.Entry, w waiting) {
-	r := s.ended(e)
+	r := s.ended(c.Request.Context(), e)
 	c.Header("Content-Location", promptURL(e.ID))
 	c.Header("X-Comfyrun-Prompt-Id", headerText(e.ID))
 	if r.Seed != nil {
@@ -197,7 +197,7 @@ func (o *resultOutput) fits(wanted string) bool {
 // answerPicture sends an output itself; false: its file has gone in the meantime.
 func (s *Server) answerPicture(c *gin.Context, o resultOutput) bool {
 	ref := reference{o.Filename, o.Subfolder, o.Type}
-	file, info, err := s.openReference(ref)
+	file, info, err := s.openReference(c.Request.Context(), ref)
 	if err != nil {
 		return false
 	}

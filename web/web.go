@@ -15,8 +15,10 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 
@@ -59,11 +61,20 @@ type Options struct {
 	Webhooks *remote.Webhooks // who is told of prompts that end; nil: prompts cannot ask for it. The caller runs it.
 	Inputs   *remote.Inputs   // pictures that prompts name by URL; nil: they are refused
 
+	Copies Copies // of saved pictures that are not in Dirs; nil: there are none
+
 	// Devices are the entries of GET /system_stats that hold models. Nil: the processor and the machine's memory.
 	Devices func() []Device
 
 	// Free is told to forget the models, the node results, or both. Nil: nothing to forget.
 	Free func(models, results bool)
+}
+
+// Copies holds pictures that workers on other machines have saved.
+type Copies interface {
+	// Fetch writes a file of a kind, "output" or "temp"; the name is its path below the folder of the kind, with slashes. The error is
+	// an fs.ErrNotExist when there is none.
+	Fetch(ctx context.Context, kind, name string, w io.Writer) error
 }
 
 // defaultMaxUpload is ComfyUI's.

@@ -19,6 +19,7 @@ import (
 // machine is what runs workflows in this process: model folders, ONNX Runtime, node types and results that were kept.
 type machine struct {
 	dirs      nodes.Dirs
+	outputs   *outputStore // nil: pictures stay in the output folder
 	folders   *models.Folders
 	digests   weights.Digests
 	diffusion *diffusion.Runtime
@@ -37,6 +38,7 @@ type machineFlags struct {
 	device        string
 	threads       int
 	noWeightCache bool
+	outputs       string // where copies of saved pictures go; not every command has a flag for it
 }
 
 func (f *machineFlags) add(cmd *cobra.Command) {
@@ -84,6 +86,12 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 	m := &machine{nodeFlags: &f.nodes, runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
 	if m.dirs, err = f.dirs(home, output); err != nil {
 		return nil, err
+	}
+	if f.outputs != "" {
+		if m.outputs, err = openOutputs(f.outputs, m.dirs); err != nil {
+			return nil, err
+		}
+		m.dirs.Keep = m.outputs.keep()
 	}
 	if m.folders, err = f.models.folders(home); err != nil {
 		return nil, err

@@ -40,6 +40,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	f.logs.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.output, "output", "", "folder of the pictures that workflows save (default home's output)")
+	flags.StringVar(&f.outputs, "outputs", "", "s3://BUCKET/PREFIX: object storage that gets a copy of every saved picture, for servers on other machines")
 	flags.Var(&f.warmup, "warmup", "workflow that is run, without keeping its pictures, before prompts are; may be repeated")
 	flags.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long a running prompt may take to end after SIGTERM; then it is given back")
 	flags.DurationVar(&f.limit, "time-limit", 0, "how long a prompt may run before it fails (default without limit)")

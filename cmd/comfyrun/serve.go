@@ -98,6 +98,9 @@ func (f *serveFlags) server(p *process) (*web.Server, error) {
 	o := f.options
 	o.Queue, o.Catalog, o.Models, o.Version, o.Log = p.queue, p.catalog, p.machine.folders, engineVersion(), p.log
 	o.Dirs = web.Dirs{Input: p.machine.dirs.Input, Output: p.machine.dirs.Output, Temp: p.machine.dirs.Temp, User: f.user}
+	if p.machine.outputs != nil {
+		o.Copies = p.machine.outputs
+	}
 	if o.Dirs.User == "" {
 		o.Dirs.User = p.home.User()
 	}
