@@ -103,5 +103,6 @@ func Catalog(r *Runtime) (*engine.Catalog, error) {
 	r.addUpscalers(c)
 	r.addControl(c)
 	addPictures(c, r.Dirs)
+	r.declareUnsupported(c)
 	return c, c.Err()
 }

@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/workflows"
 )
 
 const nodesDocPath = "../docs/nodes.md"
@@ -19,7 +21,7 @@ const nodesDocPath = "../docs/nodes.md"
 func TestUnsupported(t *testing.T) {
 	all, c := comfyClasses(t), emptyCatalog(t)
 	for class := range all {
-		if _, supported := c.Type(class); supported {
+		if supports(c, class) {
 			continue
 		}
 		if _, known := Unsupported(class); !known {
@@ -47,6 +49,35 @@ func TestUnsupported(t *testing.T) {
 	}
 	if reason, known := Unsupported("SomebodysCustomNode"); known {
 		t.Errorf("a custom node is known as %q", reason)
+	}
+}
+
+// supports says whether workflows may use a class: some are listed only.
+func supports(c *engine.Catalog, class string) bool {
+	t, ok := c.Type(class)
+	return ok && t.Unsupported == ""
+}
+
+// TestDeclared refuses workflows that use classes which are listed only, in
+// the words that say why they are left out.
+func TestDeclared(t *testing.T) {
+	c := emptyCatalog(t)
+	for _, d := range declaredLoaders() {
+		g, err := workflows.Parse([]byte(`{"7": {"class_type": "` + d.class + `", "inputs": {}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = engine.NewPlan(g, c, engine.PlanOptions{})
+		invalid, ok := errors.AsType[*engine.InvalidError](err)
+		if !ok || invalid.Kind != engine.MissingNodeType || len(invalid.Errors) != 1 {
+			t.Errorf("%s: %v", d.class, err)
+			continue
+		}
+		reason, _ := Unsupported(d.class)
+		want := fmt.Sprintf("node 7 (%[1]s): the node type %[1]s is not supported: %[2]s; see docs/nodes.md", d.class, reason)
+		if e := invalid.Errors[0]; reason == "" || e.Kind != engine.UnsupportedType || e.Error() != want {
+			t.Errorf("%s: %s, %v", d.class, e.Kind, e)
+		}
 	}
 }
 
@@ -83,7 +114,7 @@ func nodesDoc(t *testing.T, c *engine.Catalog) string {
 	all := comfyClasses(t)
 	supported, reasons := 0, map[string]int{}
 	for class := range all {
-		if _, ok := c.Type(class); ok {
+		if supports(c, class) {
 			supported++
 			continue
 		}
@@ -129,7 +160,7 @@ func titleOf(class map[string]any) string {
 }
 
 func supportOf(c *engine.Catalog, class string) string {
-	if _, ok := c.Type(class); ok {
+	if supports(c, class) {
 		return "yes"
 	}
 	reason, _ := Unsupported(class)

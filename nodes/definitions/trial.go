@@ -87,7 +87,7 @@ func excused(g *workflows.Graph, e *engine.NodeError) bool {
 
 func (l *declarer) blame(d *Definition, e *engine.NodeError) {
 	path := []string{"workflow", e.Node, "inputs", e.Input}
-	if e.Kind == engine.MissingNodeType {
+	if e.Kind == engine.MissingNodeType || e.Kind == engine.UnsupportedType {
 		path = []string{"workflow", e.Node, "class_type"}
 	}
 	l.fail(d, path, "%w", e)
