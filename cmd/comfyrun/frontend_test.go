@@ -6,8 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +23,13 @@ var screenshots = flag.String("screenshots", "", "folder to write screenshots of
 
 // frontendsDir is where `make test-browser` unpacks ComfyUI's editor, a folder per version.
 const frontendsDir = "../../.cache/frontend"
+
+// ownExceptions are those that a version of the editor throws whatever server it talks to: fed with the recorded answers of
+// ComfyUI itself, it throws them too.
+var ownExceptions = map[string]string{
+	// From the change of a setting that leads to another, while the editor registers them one by one.
+	"1.27.10": "Uncaught (in promise) TypeError: Cannot read properties of undefined (reading 'id')",
+}
 
 // TestFrontend opens ComfyUI's own editor in Chromium, lets it run a default workflow and looks for the picture on the
 // node that saves it.
@@ -42,6 +52,7 @@ func TestFrontend(t *testing.T) {
 			do(b, chromedp.Navigate(server.url+"/"))
 			b.until(`window.app && app.graph && app.graph._nodes && app.graph._nodes.length >= 7`)
 			b.until(`Object.keys(LiteGraph.registered_node_types).length > 200`)
+			b.registered(server)
 			if version != "1.27.10" { // the first workflow of later versions is for a model that is not supported
 				workflow, err := json.Marshal(demoWorkflow(t))
 				if err != nil {
@@ -61,8 +72,8 @@ func TestFrontend(t *testing.T) {
 				app.queuePrompt(0); true`))
 			b.until(`(app.graph._nodes.find(n => n.type === 'SaveImage').imgs || []).some(i => i.naturalWidth === 128)`)
 			b.shoot("frontend-" + version + ".png")
-			if report := b.errors.String(); report != "" {
-				t.Errorf("the page reported:\n%s", report)
+			if report := strings.TrimSpace(b.errors.String()); report != ownExceptions[version] {
+				t.Errorf("the page reported:\n%s\nwant:\n%s", report, ownExceptions[version])
 			}
 		})
 	}
@@ -137,6 +148,19 @@ func (b *browser) until(condition string) {
 	}
 	state := do(b, chromedp.Evaluate[string]("document.body.innerText.slice(0, 2000)"))
 	b.t.Fatalf("never: %s\nthe page shows: %s\nerrors: %s", condition, state, &b.errors)
+}
+
+// registered checks that the editor took every class that the server offers.
+func (b *browser) registered(server *child) {
+	b.t.Helper()
+	var offered map[string]json.RawMessage
+	server.get("/object_info", &offered)
+	for _, class := range do(b, chromedp.Evaluate[[]string]("Object.keys(LiteGraph.registered_node_types)")) {
+		delete(offered, class)
+	}
+	if len(offered) > 0 {
+		b.t.Errorf("the editor did not take %v", slices.Sorted(maps.Keys(offered)))
+	}
 }
 
 // shoot keeps a picture of the page when the test was asked for it.
