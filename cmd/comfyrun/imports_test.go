@@ -32,6 +32,7 @@ var imports = []struct{ pkg, imports string }{
 	{"engine/weights/weightstest", "engine/tensor engine/weights"},
 	{"engine/sampling", "engine/tensor"},
 	{"engine/policy", "engine"},
+	{"engine/check", "engine engine/policy workflows workflows/ui"},
 	{"engine/queue", "engine workflows"},
 	{"engine/logging", ""},
 	{"engine/library", "engine workflows"},
