@@ -58,6 +58,10 @@ type entryText struct {
 	Sources []string `toml:"sources"`
 }
 
+func (t entryText) entry() Entry {
+	return Entry{Name: t.Name, Size: t.Size, SHA256: t.SHA256, Pieces: t.Pieces, License: t.License, Labels: t.Labels, Sources: t.Sources}
+}
+
 // ReadLock reads a models.lock file.
 func ReadLock(file string) (*Lock, error) {
 	data, err := os.ReadFile(file)
@@ -90,7 +94,9 @@ func ParseLock(data []byte) (*Lock, error) {
 	}
 	lock := &Lock{text: layoutOf(string(data), len(text.Models))}
 	for i, m := range text.Models {
-		lock.Models = append(lock.Models, Entry{m.Name, m.Size, m.SHA256, m.Pieces, m.License, m.Labels, m.Sources, lock.text.line(i)})
+		e := m.entry()
+		e.Line = lock.text.line(i)
+		lock.Models = append(lock.Models, e)
 	}
 	lock.text.index(lock.Models)
 	lock.sort()

@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -184,7 +185,29 @@ func (b *block) rewrite(e Entry) string {
 	for _, s := range parts {
 		out.WriteString(s.text)
 	}
+	if !says(out.String(), e) {
+		return b.renewed(e)
+	}
 	return out.String()
+}
+
+// says reports whether the text of a block gives an entry. It may not where keys are written in ways that TOML allows and
+// statements do not know, such as in quotes.
+func says(text string, e Entry) bool {
+	var lock lockText
+	if err := toml.Unmarshal([]byte(text), &lock); err != nil || len(lock.Models) != 1 {
+		return false
+	}
+	return maps.Equal(values(lock.Models[0].entry()), values(e))
+}
+
+// renewed is a block written anew, with all its comments above it.
+func (b *block) renewed(e Entry) string {
+	var out strings.Builder
+	for _, comment := range comments(b.text) {
+		out.WriteString(comment + "\n")
+	}
+	return out.String() + newBlock(e)
 }
 
 // statement is a key with its value, over one or more lines, or lines without a key.
