@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,6 +31,7 @@ type runFlags struct {
 	warmup   pathsFlag
 	drain    time.Duration
 	limit    time.Duration
+	keepTemp time.Duration
 	previews worker.PreviewOptions
 	logs     logFlags
 }
@@ -44,6 +46,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Var(&f.warmup, "warmup", "workflow that is run, without keeping its pictures, before prompts are; may be repeated")
 	flags.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long a running prompt may take to end after SIGTERM; then it is given back")
 	flags.DurationVar(&f.limit, "time-limit", 0, "how long a prompt may run before it fails (default without limit)")
+	flags.DurationVar(&f.keepTemp, "keep-temp", 24*time.Hour, "age at which files of the temp folder, which previews leave, are removed")
 	flags.StringVar(&f.previews.Method, "preview-method", "none", "pictures of unfinished samplings: none, auto, latent2rgb or taesd")
 	flags.IntVar(&f.previews.Size, "preview-size", 512, "side of the square that such pictures fit")
 }
@@ -62,6 +65,8 @@ func (f *runFlags) check() error {
 		return usagef("read --drain-timeout: %v is below 0", f.drain)
 	case f.limit < 0:
 		return usagef("read --time-limit: %v is below 0", f.limit)
+	case f.keepTemp <= 0:
+		return usagef("read --keep-temp: %v is not above 0", f.keepTemp)
 	}
 	return errors.Join(f.machineFlags.check(), f.queue.check())
 }
@@ -74,6 +79,7 @@ type process struct {
 	worker  *worker.Worker
 	log     *slog.Logger
 	warmup  *warmup
+	temp    time.Duration // age of previews that are removed
 	ready   *web.Readiness
 	metrics *metrics.Metrics
 	tracer  *tracing.Tracer
@@ -83,7 +89,7 @@ type process struct {
 
 // open puts a process together. Nothing is answered or taken yet.
 func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
-	p = &process{}
+	p = &process{temp: f.keepTemp}
 	if p.log, err = f.logs.logger(cmd.ErrOrStderr()); err != nil {
 		return nil, err
 	}
@@ -148,6 +154,9 @@ func (p *process) work(ctx context.Context) error {
 		}
 		warm.Met()
 	}
+	var sweep sync.WaitGroup
+	defer sweep.Wait()
+	sweep.Go(func() { p.sweepTemp(ctx, p.temp) })
 	return p.worker.Run(ctx)
 }
 
