@@ -41,7 +41,8 @@ func (f *checkFlags) checker(cmd *cobra.Command) (*check.Checker, error) {
 	}
 	c := &check.Checker{Models: files.look}
 	if f.catalog != "" {
-		err = f.foreign(c)
+		c.Catalog, c.Definitions, err = readCatalog(f.catalog)
+		c.Definitions = sync.OnceValues(c.Definitions)
 	} else {
 		err = f.own(c, home, files)
 	}
@@ -93,19 +94,6 @@ func (f *checkFlags) own(c *check.Checker, home Home, files *fileChecker) error 
 	}
 	c.WriteOut, c.Unsupported = defined.WriteOut, nodes.Unsupported
 	c.Definitions = sync.OnceValues(func() (ui.Definitions, error) { return catalogDefinitions(c.Catalog) })
-	return nil
-}
-
-// foreign checks against the node types of a file.
-func (f *checkFlags) foreign(c *check.Checker) error {
-	data, err := os.ReadFile(f.catalog)
-	if err != nil {
-		return usagef("read --catalog: %w", err)
-	}
-	if c.Catalog, err = engine.ParseObjectInfo(data); err != nil {
-		return usagef("read --catalog %s: %w", f.catalog, err)
-	}
-	c.Definitions = sync.OnceValues(func() (ui.Definitions, error) { return ui.ParseObjectInfo(data) })
 	return nil
 }
 

@@ -13,6 +13,7 @@ func commands() []*cobra.Command {
 		convertCommand(),
 		execCommand(),
 		fmtCommand(),
+		inputsCommand(),
 		modelsCommand(),
 		nodesCommand(),
 		runtimeCommand(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/workflows"
@@ -24,6 +25,17 @@ func read(name string, f files, c *engine.Catalog) (*Workflow, error) {
 	w := &Workflow{
 		Name: name, Title: cmp.Or(side.Title, name), Description: side.Description, Digest: f.digest(), graph: g,
 	}
+	var errs []error
+	w.Params, errs = bindAll(g, side, c)
+	errs = append(errs, w.overlaps()...)
+	if err := errors.Join(append(errs, w.check(c)...)...); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// bindAll makes the parameters that titles and a sidecar declare.
+func bindAll(g *workflows.Graph, side *sidecar, c *engine.Catalog) (params []Param, errs []error) {
 	declared, errs := titleDeclarations(g, c)
 	if side.Titles != nil && !*side.Titles {
 		errs = nil
@@ -36,14 +48,24 @@ func read(name string, f files, c *engine.Catalog) (*Workflow, error) {
 			errs = append(errs, err)
 			continue
 		}
-		w.Params = append(w.Params, p)
+		params = append(params, p)
 	}
-	errs = append(errs, w.overlaps()...)
-	if err := errors.Join(append(errs, w.check(c)...)...); err != nil {
-		return nil, err
-	}
-	return w, nil
+	return params, errs
 }
+
+// Parameters returns the parameters that a workflow, and the text of its sidecar if it has one, declare; whether the
+// workflow itself checks is not asked. The error holds what is wrong with others, one mistake a line.
+func Parameters(g *workflows.Graph, sidecarText []byte, c *engine.Catalog) ([]Param, error) {
+	side, err := parseSidecar(sidecarText)
+	if err != nil {
+		return nil, fmt.Errorf("read sidecar: %w", err)
+	}
+	params, errs := bindAll(g, side, c)
+	return params, errors.Join(errs...)
+}
+
+// SidecarOf is the name of the file beside a workflow's that may declare parameters.
+func SidecarOf(file string) string { return strings.TrimSuffix(file, workflowEnd) + sidecarEnd }
 
 // overlaps finds inputs that two parameters would set.
 func (w *Workflow) overlaps() []error {
