@@ -33,6 +33,8 @@ type outcome struct {
 	meta    Meta // of the node that ran
 	bytes   int64
 	digests []string // per output, nil when nobody asked
+
+	sketches []string // likewise
 }
 
 // sizer is a result that says how much memory it holds.

@@ -84,11 +84,23 @@ func (r *run) blocked(s *Step, b Blocker) {
 
 // digest names the content of each output, where its values can tell.
 func (o *outcome) digest() {
-	o.digests = make([]string, len(o.values))
+	o.digests, o.sketches = make([]string, len(o.values)), make([]string, len(o.values))
 	for i, values := range o.values {
 		// A value whose Digest panics cannot tell.
 		_ = catch(func() error { o.digests[i] = digestOf(values); return nil })
+		_ = catch(func() error { o.sketches[i] = sketchOf(values); return nil })
 	}
+}
+
+// sketchOf is the sketch of a single value that can make one; else empty.
+func sketchOf(values []any) string {
+	if len(values) != 1 {
+		return ""
+	}
+	if s, ok := values[0].(sketcher); ok {
+		return s.Sketch()
+	}
+	return ""
 }
 
 // digested is a copy with digests, for results that others may be reading.

@@ -125,3 +125,6 @@ func (h *hasher) value(v any) {
 
 // digester is a result that can name its own content, for receipts.
 type digester interface{ Digest() string }
+
+// sketcher is a result that can summarise its numbers, for receipts.
+type sketcher interface{ Sketch() string }

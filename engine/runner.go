@@ -25,7 +25,8 @@ type RunOptions struct {
 	// Extra is what hidden inputs of the kind EXTRA_PNGINFO get.
 	Extra ExtraPNGInfo
 	// Digests asks for the digest of every result that can name its own
-	// content (Digest() string), for receipts.
+	// content (Digest() string), and for the sketch of every one that can tell
+	// roughly what it holds (Sketch() string), for receipts.
 	Digests bool
 }
 
@@ -55,6 +56,7 @@ type NodeReport struct {
 	Key      Key
 	Cached   bool     // not executed for this node in this run
 	Digests  []string // per output, when asked for
+	Sketches []string // per output, when asked for; empty for what has none
 	Duration time.Duration
 }
 

@@ -508,6 +508,7 @@ func TestPromptReachesNodes(t *testing.T) {
 type named string
 
 func (n named) Digest() string { return "digest of " + string(n) }
+func (n named) Sketch() string { return "sketch of " + string(n) }
 
 func TestDigests(t *testing.T) {
 	c := NewCatalog(Socket[named]("NAMED"))
@@ -530,7 +531,7 @@ func TestDigests(t *testing.T) {
 		if last.Cached != cached || len(last.Digests) != 1 || len(last.Digests[0]) != 64 {
 			t.Errorf("%+v", last)
 		}
-		if !cached && res.Nodes[0].Digests[0] != "digest of x" {
+		if !cached && (res.Nodes[0].Digests[0] != "digest of x" || res.Nodes[0].Sketches[0] != "sketch of x" || last.Sketches[0] != "") {
 			t.Errorf("%+v", res.Nodes[0])
 		}
 	}

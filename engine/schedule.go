@@ -309,7 +309,7 @@ func (r *run) report(t *task, shared bool) {
 		r.emitting.Unlock()
 	}
 	r.result.Nodes = append(r.result.Nodes, NodeReport{Meta: s.meta(), Class: s.Type.Class, Key: s.Key,
-		Cached: shared, Digests: out.digests, Duration: t.took})
+		Cached: shared, Digests: out.digests, Sketches: out.sketches, Duration: t.took})
 	r.tell(s, Event{Kind: EventNodeDone, Cached: shared, Key: s.Key, Digests: out.digests, Duration: t.took})
 }
 

@@ -11,19 +11,40 @@ import (
 
 	"github.com/comfyrun/comfyrun/engine/diffusion"
 	"github.com/comfyrun/comfyrun/engine/imagefile"
+	"github.com/comfyrun/comfyrun/engine/sampling"
 )
 
 // stepPreview shows what a sampler has come to. Nothing is computed before
 // somebody asks for the picture.
 type stepPreview struct {
+	step    sampling.Step
 	glimpse diffusion.Glimpse
 	// decode shows the glimpse through a tiny autoencoder; ok is false where
 	// there is no file of it that can be read.
 	decode func(diffusion.Glimpse) (img diffusion.Image, ok bool, err error)
 }
 
-func (r *Runtime) previewOf(ctx context.Context, g diffusion.Glimpse) stepPreview {
-	return stepPreview{g, func(g diffusion.Glimpse) (diffusion.Image, bool, error) {
+// StepTrace is what receipts keep of a step of a sampler.
+type StepTrace struct {
+	Sigma float32 // the noise level
+	// State and Prediction are digests, 16 hexadecimal digits, of the latent at
+	// that level and of what the network made of it, in the model's scaled space.
+	State, Prediction string
+	Sketch            string // of the prediction, see tensor.Sketch
+}
+
+// Trace returns the numbers of the step. The state is gone once the sampler goes
+// on: it may only be called by whoever is being told of the step.
+func (p stepPreview) Trace() StepTrace {
+	const digits = 16
+	state, prediction := diffusion.Latent{Samples: p.step.X}, diffusion.Latent{Samples: p.step.Denoised}
+	return StepTrace{
+		Sigma: p.step.Sigma, State: state.Digest()[:digits], Prediction: prediction.Digest()[:digits], Sketch: prediction.Sketch(),
+	}
+}
+
+func (r *Runtime) previewOf(ctx context.Context, g diffusion.Glimpse, s sampling.Step) stepPreview {
+	return stepPreview{s, g, func(g diffusion.Glimpse) (diffusion.Image, bool, error) {
 		if r.Models == nil {
 			return diffusion.Image{}, false, nil
 		}

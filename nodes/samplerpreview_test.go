@@ -12,6 +12,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/diffusion"
 	"github.com/comfyrun/comfyrun/engine/imagefile"
+	"github.com/comfyrun/comfyrun/engine/sampling"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 	"github.com/comfyrun/comfyrun/workflows"
 )
@@ -92,7 +93,7 @@ func TestPreviewDecoder(t *testing.T) {
 	if err := os.MkdirAll(folder, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	p := testRuntime(t, dir).previewOf(t.Context(), new(diffusion.Model).Glimpse(tensor.New(1, 4, 2, 2)))
+	p := testRuntime(t, dir).previewOf(t.Context(), new(diffusion.Model).Glimpse(tensor.New(1, 4, 2, 2)), sampling.Step{})
 	for _, c := range []struct {
 		file  string
 		fails bool

@@ -82,7 +82,7 @@ func (r *Runtime) runJob(ctx context.Context, j diffusion.Job) (diffusion.Sample
 		return diffusion.Sampled{}, errNoModel
 	}
 	j.OnStep = func(s sampling.Step) {
-		engine.Preview(ctx, s.Index+1, s.Total, r.previewOf(ctx, m.Glimpse(s.Denoised)))
+		engine.Preview(ctx, s.Index+1, s.Total, r.previewOf(ctx, m.Glimpse(s.Denoised), s))
 	}
 	return diffusion.Sample(ctx, j)
 }

@@ -21,6 +21,7 @@ type session struct {
 	version   func() (string, error) // of ONNX Runtime
 	manifest  *manifest
 	reporters reporters
+	log       runLog
 }
 
 // run checks all jobs, then runs one after the other. A failed run does not keep the others from running.
@@ -137,7 +138,10 @@ func (s *session) runJob(ctx context.Context, j *job) (outcome, error) {
 	s.reporters.start(j)
 	started := time.Now()
 	result, err := s.runner.Run(ctx, plan, engine.RunOptions{
-		Digests: true, Extra: s.pictureText(ctx, j, written), Events: func(e engine.Event) { s.reporters.event(j, e) },
+		Digests: true, Extra: s.pictureText(ctx, j, written), Events: func(e engine.Event) {
+			s.log.note(e)
+			s.reporters.event(j, e)
+		},
 	})
 	o.Took, o.Err, o.Status = time.Since(started), err, statusSuccess
 	o.Outputs = resultFiles(result, s.dirs)
@@ -148,13 +152,13 @@ func (s *session) runJob(ctx context.Context, j *job) (outcome, error) {
 		}
 		return o, nil
 	}
-	return o, s.record(ctx, record{j, written, result, started}, &o)
+	return o, s.record(ctx, record{j, written, plan, result, started}, &o)
 }
 
 // pictureText is what a saved picture carries beside its prompt: the part of the receipt that is known before the run.
 // A model that cannot be read is left for its node to report.
 func (s *session) pictureText(ctx context.Context, j *job, g *workflows.Graph) engine.ExtraPNGInfo {
-	r := newReceipt(j, g, nil)
+	r := newReceipt(j, g)
 	if err := r.readModels(ctx, s, g); err != nil {
 		return nil
 	}
@@ -169,6 +173,7 @@ func (s *session) pictureText(ctx context.Context, j *job, g *workflows.Graph) e
 type record struct {
 	job     *job
 	graph   *workflows.Graph
+	plan    *engine.Plan
 	result  *engine.Result
 	started time.Time
 }
@@ -177,9 +182,11 @@ type record struct {
 func (s *session) record(ctx context.Context, r record, o *outcome) error {
 	// An interrupt that comes now does not leave a picture without its receipt.
 	ctx = context.WithoutCancel(ctx)
-	receipt := newReceipt(r.job, r.graph, r.result)
+	receipt := newReceipt(r.job, r.graph)
 	receipt.Started, receipt.Seconds = r.started.UTC(), seconds(o.Took)
 	receipt.Engine = s.engine()
+	receipt.Engine.CPU = processor()
+	receipt.Nodes = s.log.nodes(r.plan, r.result)
 	if err := receipt.readModels(ctx, s, r.graph); err != nil {
 		return fmt.Errorf("write receipt: %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/nodes"
 	"github.com/comfyrun/comfyrun/workflows"
@@ -57,22 +56,28 @@ type receiptEngine struct {
 	ONNXRuntime string `json:"onnxruntime,omitempty"`
 	Device      string `json:"device"`
 	Threads     int    `json:"threads,omitempty"`
+	// CPU is the processor's own name for itself; pictures do not carry it.
+	CPU string `json:"cpu,omitempty"`
 }
 
-// receiptNode is how one node fared. Digests are parallel to its outputs; one that has no digest is empty.
+// receiptNode is how one node fared. Digests and Sketches are parallel to its outputs; of an output that has none they
+// are empty. Sketches (see tensor.Sketch) tell roughly how far apart outputs of different digests are.
 type receiptNode struct {
-	Node    string   `json:"node"`
-	Class   string   `json:"class"`
-	Cached  bool     `json:"cached,omitempty"`
-	Digests []string `json:"digests"`
-	Seconds float64  `json:"seconds"`
+	Node     string   `json:"node"`
+	Class    string   `json:"class"`
+	Cached   bool     `json:"cached,omitempty"`
+	Digests  []string `json:"digests"`
+	Sketches []string `json:"sketches,omitempty"`
+	// Steps are those of a sampler, see receiptStep.
+	Steps   []receiptStep `json:"steps,omitempty"`
+	Seconds float64       `json:"seconds"`
 }
 
 // receiptForm is the version of the form that this program writes.
 const receiptForm = 1
 
-// newReceipt fills in what the workflow and its result say.
-func newReceipt(j *job, g *workflows.Graph, result *engine.Result) *receipt {
+// newReceipt fills in what the workflow says.
+func newReceipt(j *job, g *workflows.Graph) *receipt {
 	r := &receipt{
 		Receipt: receiptForm, Name: j.source.name, Digest: workflows.Digest(g), Workflow: workflows.Encode(g),
 		Seeds: map[string]workflows.Value{}, Nodes: []receiptNode{}, Models: []receiptFile{}, Inputs: []receiptFile{},
@@ -83,14 +88,6 @@ func newReceipt(j *job, g *workflows.Graph, result *engine.Result) *receipt {
 				r.Seeds[n.ID+"."+m.Key] = m.Value
 			}
 		}
-	}
-	if result == nil {
-		return r
-	}
-	for _, n := range result.Nodes {
-		r.Nodes = append(r.Nodes, receiptNode{
-			Node: n.Node, Class: n.Class, Cached: n.Cached, Digests: n.Digests, Seconds: seconds(n.Duration),
-		})
 	}
 	return r
 }

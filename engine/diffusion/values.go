@@ -119,6 +119,24 @@ func (c Conditioning) Digest() string {
 	return digest(parts...)
 }
 
+// Sketch summarises the value, see tensor.Sketch.
+func (i Image) Sketch() string { return tensor.SketchOf(i.Tensor).String() }
+
+// Sketch summarises the value, see tensor.Sketch.
+func (m Mask) Sketch() string { return tensor.SketchOf(m.Tensor).String() }
+
+// Sketch summarises the latent itself, see tensor.Sketch.
+func (l Latent) Sketch() string { return tensor.SketchOf(l.Samples).String() }
+
+// Sketch summarises what the entries say to a network, see tensor.Sketch.
+func (c Conditioning) Sketch() string {
+	var parts []*tensor.Tensor
+	for _, e := range c {
+		parts = append(parts, e.Text, e.Pooled)
+	}
+	return tensor.SketchOf(parts...).String()
+}
+
 // Bytes returns the memory that the value holds.
 func (l Latent) Bytes() int64 { return bytesOf(l.Samples, l.NoiseMask) }
 
