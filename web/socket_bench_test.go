@@ -22,7 +22,7 @@ func BenchmarkThousandClients(b *testing.B) {
 	listeners := make([]*listener, clients)
 	for i := range listeners {
 		listeners[i] = listen(b, c.replicas[0].url, fmt.Sprintf("/ws?clientId=c%d", i))
-		listeners[i].next(b)
+		listeners[i].Next(b)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -52,7 +52,7 @@ func (c *cluster) submit(t testing.TB, client, graph string) {
 // hears waits for a message that holds a text.
 func (l *listener) hears(t testing.TB, text string) {
 	t.Helper()
-	for !bytes.Contains(l.next(t).data, []byte(text)) {
+	for !bytes.Contains(l.Next(t).Data, []byte(text)) {
 	}
 }
 
@@ -60,7 +60,7 @@ func (l *listener) hears(t testing.TB, text string) {
 func (l *listener) skip() {
 	for {
 		select {
-		case <-l.frames:
+		case <-l.Frames:
 		default:
 			return
 		}
@@ -79,9 +79,9 @@ func TestManyPromptsAreBearable(t *testing.T) {
 	}
 	messages := 0
 	for {
-		f := l.next(t)
+		f := l.Next(t)
 		messages++
-		if bytes.Contains(f.data, []byte(`"queue_remaining":0`)) && messages > 1 && c.queue.Depth() == 0 {
+		if bytes.Contains(f.Data, []byte(`"queue_remaining":0`)) && messages > 1 && c.queue.Depth() == 0 {
 			break
 		}
 	}

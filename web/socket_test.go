@@ -56,13 +56,13 @@ func showing(n int) string {
 func (l *listener) until(t testing.TB, text string) (kinds []string) {
 	t.Helper()
 	for {
-		f := l.next(t)
+		f := l.Next(t)
 		var m struct{ Type string }
-		if err := json.Unmarshal(f.data, &m); err != nil {
-			t.Fatalf("%s: %v", f.data, err)
+		if err := json.Unmarshal(f.Data, &m); err != nil {
+			t.Fatalf("%s: %v", f.Data, err)
 		}
 		kinds = append(kinds, m.Type)
-		if strings.Contains(string(f.data), text) {
+		if strings.Contains(string(f.Data), text) {
 			return kinds
 		}
 	}
@@ -76,8 +76,8 @@ var shortRun = []string{"status", "status", "execution_start", "execution_cached
 func TestAnyReplicaServesAnyClient(t *testing.T) {
 	c := newCluster(t, 2)
 	here, there := listen(t, c.replicas[0].url, "/ws?clientId=a"), listen(t, c.replicas[1].url, "/ws?clientId=b")
-	here.next(t)
-	there.next(t)
+	here.Next(t)
+	there.Next(t)
 	for n := range 5 {
 		c.replicas[0].post(t, "b", showing(n))
 		if diff := cmp.Diff(shortRun, there.until(t, finished)); diff != "" {
@@ -95,10 +95,10 @@ func TestReconnectElsewhere(t *testing.T) {
 	c.replicas[0].post(t, "a", `{"1":{"class_type":"FxSleep","inputs":{"value":1,"ms":60000}},"2":{"class_type":"FxShow","inputs":{"value":["1",0]}}}`)
 	first.until(t, `"executing"`)
 	second := listen(t, c.replicas[1].url, "/ws?clientId=a")
-	if got := string(second.next(t).data); got != `{"type":"status","data":{"status":{"exec_info":{"queue_remaining":1}},"sid":"a"}}` {
+	if got := string(second.Next(t).Data); got != `{"type":"status","data":{"status":{"exec_info":{"queue_remaining":1}},"sid":"a"}}` {
 		t.Error(got)
 	}
-	if got := string(second.next(t).data); got != `{"type":"executing","data":{"node":"1"}}` {
+	if got := string(second.Next(t).Data); got != `{"type":"executing","data":{"node":"1"}}` {
 		t.Error(got)
 	}
 	for _, info := range c.queue.List() {
@@ -108,8 +108,8 @@ func TestReconnectElsewhere(t *testing.T) {
 	}
 	second.until(t, finished)
 	third := listen(t, c.replicas[0].url, "/ws?clientId=a")
-	third.next(t)
-	third.silent(t, "third")
+	third.Next(t)
+	third.Silent(t, "third")
 }
 
 // TestReplacedSocketGoes: the end of an earlier socket does not take the later one's messages away.
@@ -117,12 +117,12 @@ func TestReplacedSocketGoes(t *testing.T) {
 	c := newCluster(t, 1)
 	r := c.replicas[0]
 	first := listen(t, r.url, "/ws?clientId=a")
-	first.next(t)
+	first.Next(t)
 	second := listen(t, r.url, "/ws?clientId=a")
-	second.next(t)
-	first.silent(t, "first")
-	first.close(t)
-	for range first.frames {
+	second.Next(t)
+	first.Silent(t, "first")
+	first.Close(t)
+	for range first.Frames {
 		t.Error("the first socket got a message")
 	}
 	r.post(t, "a", showing(1))
@@ -153,13 +153,13 @@ func TestCloseSaysGoodbye(t *testing.T) {
 func TestLongMessageEndsSocket(t *testing.T) {
 	c := newCluster(t, 1)
 	l := listen(t, c.replicas[0].url, "/ws")
-	l.next(t)
+	l.Next(t)
 	long := []byte(`{"type":"` + strings.Repeat("x", 2*socketRead) + `"}`)
-	if err := l.conn.WriteMessage(websocket.TextMessage, long); err != nil {
+	if err := l.Conn.WriteMessage(websocket.TextMessage, long); err != nil {
 		t.Logf("the server did not wait for the end: %v", err)
 	}
 	select {
-	case _, open := <-l.frames:
+	case _, open := <-l.Frames:
 		if open {
 			t.Error("a message")
 		}
@@ -186,7 +186,7 @@ func TestLogsReachSockets(t *testing.T) {
 	c := newCluster(t, 1)
 	r := c.replicas[0]
 	l := listen(t, r.url, "/ws?clientId=reader")
-	l.next(t)
+	l.Next(t)
 	a, err := (&webtest.Player{URL: r.url}).Do(webtest.Request{Method: http.MethodPatch, Path: "/internal/logs/subscribe",
 		JSON: json.RawMessage(`{"clientId":"reader","enabled":true}`)})
 	if err != nil || a.Status != http.StatusOK {
@@ -349,10 +349,10 @@ func TestManyPicturesArrive(t *testing.T) {
 		`"2":{"class_type":"SaveImageWebsocket","inputs":{"images":["1",0]}}}`, pictures))
 	got := 0
 	for {
-		f := l.next(t)
-		if f.binary {
+		f := l.Next(t)
+		if f.Binary {
 			got++
-		} else if strings.Contains(string(f.data), finished) {
+		} else if strings.Contains(string(f.Data), finished) {
 			break
 		}
 	}

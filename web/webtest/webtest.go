@@ -3,7 +3,8 @@
 //
 // A transcript is one scenario: steps, each a request and the answer that
 // ComfyUI 0.3.64 gave, in which placeholders such as <uuid> stand for what
-// differs from run to run. A Player sends the requests and compares; a
+// differs from run to run. A conversation is one with sockets and the messages
+// on them. A Player sends the requests and compares; a
 // Difference is a place where our answer differs, an Exception one that is known
 // and has a reason. Base makes the folder that the recorded server had, and
 // Catalog the node types that the transcripts use: the fixture nodes (FxSteps,
