@@ -84,6 +84,8 @@ func addImageFiles(c *engine.Catalog, d Dirs) {
 		Fingerprint(func(in loadOutput) (string, error) { return d.fingerprint(inputPicture(in.Image)) }).
 		Validate(func(in loadOutput, _ map[string]string) error { return d.checkPicture(inputPicture(in.Image)) }, "image")
 	listedByPage(&output.Type().Inputs[0])
+	engine.Add(c, "SaveImageWebsocket", "api/image", sendImage{}, send).Output().Volatile().
+		Module("custom_nodes.websocket_image_save").Doc("Sends pictures to the client over its socket, as PNG, and keeps none.")
 	s := &saver{dirs: d}
 	engine.Add(c, "SaveImage", "image", saveImage{Prefix: "ComfyUI"}, s.save).Output().
 		Title("Save Image").Doc("Writes pictures into the output folder, as PNG files that hold the workflow.")

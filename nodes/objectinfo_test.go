@@ -50,6 +50,9 @@ func TestObjectInfo(t *testing.T) {
 	want := comfyClasses(t)
 	for _, typ := range emptyCatalog(t).Types() {
 		exp, known := want[typ.Class]
+		if typ.Class == "SaveImageWebsocket" {
+			continue // of a node package that comes with ComfyUI
+		}
 		if !known {
 			t.Errorf("%s is no class of ComfyUI's", typ.Class)
 			continue
