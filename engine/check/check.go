@@ -120,6 +120,8 @@ type report struct {
 	file     string
 	graph    *workflows.Graph
 	places   locator
+	strange  bool              // a class is unknown
+	near     map[string]string // what unknown classes most likely mean
 	findings []Finding
 }
 

@@ -27,9 +27,15 @@ func (r *report) check(g *workflows.Graph) {
 	}
 }
 
-// plan adds what planning finds. The plan is nil where there is none.
+// plan adds what planning finds. The plan is nil where there is none; nodes of unknown classes have stand-ins in it.
 func (r *report) plan(g *workflows.Graph) *engine.Plan {
-	plan, err := engine.NewPlan(g, r.checker.Catalog, engine.PlanOptions{})
+	for _, n := range g.Nodes() {
+		if _, known := r.checker.Catalog.Type(n.Class); !known {
+			r.unknownClass(n)
+		}
+	}
+	whole, catalog := r.withStandIns(g)
+	plan, err := engine.NewPlan(whole, catalog, engine.PlanOptions{})
 	invalid := &engine.InvalidError{}
 	switch {
 	case err == nil:
@@ -50,6 +56,47 @@ func (r *report) plan(g *workflows.Graph) *engine.Plan {
 	return plan
 }
 
+// unknownClass adds that a node's class is not in the catalogue, and why.
+func (r *report) unknownClass(n *workflows.Node) {
+	r.strange = true
+	f := Finding{Severity: Error, Kind: engine.MissingNodeType, Node: n.ID, Class: n.Class}
+	reason, known := "", false
+	if r.checker.Unsupported != nil {
+		reason, known = r.checker.Unsupported(n.Class)
+	}
+	switch {
+	case n.Class == "":
+		f.Message = "has no class_type"
+	case known:
+		f.Message = fmt.Sprintf("the node type %s is not supported: %s; see docs/nodes.md", n.Class, reason)
+	default:
+		f.Message = "there is no node type " + n.Class
+		if near := r.nearest(n.Class); near != "" {
+			f.Message += "; the nearest is " + near
+		}
+	}
+	r.at(r.graph, f)
+}
+
+// suggestions is how many classes of one file are compared with all that there are.
+const suggestions = 100
+
+// nearest is the class that was most likely meant.
+func (r *report) nearest(class string) string {
+	if near, ok := r.near[class]; ok || len(r.near) == suggestions {
+		return near
+	}
+	var names []string
+	for _, t := range r.checker.Catalog.Types() {
+		names = append(names, t.Class)
+	}
+	if r.near == nil {
+		r.near = map[string]string{}
+	}
+	r.near[class] = engine.Nearest(class, names)
+	return r.near[class]
+}
+
 // nodeError adds a mistake that planning found, at a node of the file.
 func (r *report) nodeError(g *workflows.Graph, e *engine.NodeError, at string) {
 	f := Finding{Severity: Error, Kind: e.Kind, Node: at, Class: e.Class, Input: e.Input, Message: strings.ReplaceAll(e.Err.Error(), "\n", "; ")}
@@ -59,11 +106,6 @@ func (r *report) nodeError(g *workflows.Graph, e *engine.NodeError, at string) {
 	if at != e.Node {
 		f.Message = fmt.Sprintf("%s (inside of it, node %s, %s)", f.Message, e.Node, e.Class)
 		f.Input = ""
-	}
-	if c := r.checker; e.Kind == engine.MissingNodeType && c.Unsupported != nil {
-		if reason, known := c.Unsupported(e.Class); known {
-			f.Message = fmt.Sprintf("the node type %s is not supported: %s; see docs/nodes.md", e.Class, reason)
-		}
 	}
 	if in := r.input(e.Class, e.Input); in != nil && e.Kind != policy.Violation {
 		f.Allowed = allowed(in, e.Kind)
@@ -140,7 +182,7 @@ func (r *report) refused(e *engine.NodeError, at string) {
 
 // inside checks what stands behind nodes that a workflow defines, where the workflow itself is sound.
 func (r *report) inside(g *workflows.Graph, plan *engine.Plan) {
-	if r.checker.WriteOut == nil || plan == nil || plan.Invalid != nil {
+	if r.checker.WriteOut == nil || plan == nil || plan.Invalid != nil || r.strange {
 		return
 	}
 	written, err := r.checker.WriteOut(g)

@@ -67,7 +67,11 @@ func WriteGitHub(w io.Writer, findings []Finding) error {
 
 // message escapes what would end a workflow command.
 func message(s string) string {
-	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = strings.ReplaceAll(oneLine(lines[i]), "%", "%25")
+	}
+	return strings.Join(lines, "%0A")
 }
 
 // property escapes what would end a property of a workflow command.
