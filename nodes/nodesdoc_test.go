@@ -38,10 +38,13 @@ func TestUnsupported(t *testing.T) {
 				t.Errorf("%s, %q: stands there twice", class, f.reason)
 			}
 			seen[class] = true
+			if supports(c, class) {
+				t.Errorf("%s, %q: is in the catalogue", class, f.reason)
+			}
 		}
 	}
 	for class, want := range map[string]string{
-		"KlingTextToVideoNode": reasonPartner, "WanTextToVideoApi": reasonPartner, "WanImageToVideo": "video models",
+		"KlingTextToVideoNode": reasonPartner, "WanTextToVideoApi": reasonPartner, "WanImageToVideo": notBuilt("video models"),
 	} {
 		if reason, known := Unsupported(class); reason != want || !known {
 			t.Errorf("%s: %q, %t", class, reason, known)
