@@ -138,7 +138,7 @@ func (l *layout) order(members Object) {
 	}
 	slices.SortFunc(members, func(a, b Member) int {
 		if l.byID {
-			return compareIDs(a.Key, b.Key)
+			return CompareIDs(a.Key, b.Key)
 		}
 		if d := rank(a.Key) - rank(b.Key); d != 0 {
 			return d
@@ -156,7 +156,7 @@ func sortByID(items []Value) {
 	for i, item := range items {
 		all[i] = known{itemID(item), item}
 	}
-	slices.SortStableFunc(all, func(a, b known) int { return compareIDs(a.id, b.id) })
+	slices.SortStableFunc(all, func(a, b known) int { return CompareIDs(a.id, b.id) })
 	for i := range all {
 		items[i] = all[i].item
 	}
@@ -175,8 +175,9 @@ func itemID(v Value) string {
 	return v.Raw()
 }
 
-// compareIDs orders ids such as 9, 10, 12:3, 12:10, a: part by part, numbers by value and before texts.
-func compareIDs(a, b string) int {
+// CompareIDs orders ids such as 9, 10, 12:3, 12:10, a: part by part, numbers by value and before texts. It is below zero
+// where a comes first, and zero for equal ids only.
+func CompareIDs(a, b string) int {
 	as, bs := strings.Split(a, ":"), strings.Split(b, ":")
 	for i := range min(len(as), len(bs)) {
 		if d := compareParts(as[i], bs[i]); d != 0 {

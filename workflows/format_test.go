@@ -105,8 +105,8 @@ func TestCompareIDs(t *testing.T) {
 	order = append(order[1:], order[0])
 	for i, a := range order[:len(order)-1] {
 		for j, b := range order[:len(order)-1] {
-			if got := compareIDs(a, b); (got < 0) != (i < j) || (got > 0) != (i > j) {
-				t.Errorf("compareIDs(%q, %q) = %d", a, b, got)
+			if got := CompareIDs(a, b); (got < 0) != (i < j) || (got > 0) != (i > j) {
+				t.Errorf("CompareIDs(%q, %q) = %d", a, b, got)
 			}
 		}
 	}

@@ -17,6 +17,9 @@ const module = "github.com/comfyrun/comfyrun/"
 var imports = []struct{ pkg, imports string }{
 	{"workflows", ""},
 	{"workflows/ui", "workflows"},
+	{"workflows/diff", "workflows workflows/ui"},
+	{"workflows/diff/difftest", "workflows"},
+	{"workflows/merge", "workflows workflows/diff workflows/ui"},
 	{"engine/tensor", ""},
 	{"engine/tokenizer", ""},
 	{"engine/models", ""},
