@@ -16,6 +16,7 @@ func commands() []*cobra.Command {
 		inputsCommand(),
 		modelsCommand(),
 		nodesCommand(),
+		replayCommand(),
 		runtimeCommand(),
 		serveCommand(),
 		testCommand(),
