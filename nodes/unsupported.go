@@ -41,8 +41,13 @@ func notBuilt(what string) string { return "belongs to " + what + ", which comfy
 // reason why. What is called undocumented here is written down nowhere but in
 // ComfyUI's source, which comfyrun is not made from.
 func families() []family {
+	return append(unbuilt(), outOfScope()...)
+}
+
+// unbuilt are the classes that belong to models which comfyrun does not build.
+func unbuilt() []family {
 	return []family{
-		{"belongs to video models, which comfyrun does not build", `
+		{notBuilt("video models"), `
 			ConditioningSetAreaPercentageVideo CosmosImageToVideoLatent CosmosPredict2ImageToVideoLatent
 			EmptyCosmosLatentVideo EmptyHunyuanLatentVideo EmptyLTXVLatentVideo EmptyMochiLatentVideo
 			HunyuanImageToVideo ImageOnlyCheckpointLoader ImageOnlyCheckpointSave LTXVAddGuide LTXVConditioning
@@ -52,17 +57,10 @@ func families() []family {
 			WanAnimateToVideo WanCameraEmbedding WanCameraImageToVideo WanContextWindowsManual WanFirstLastFrameToVideo
 			WanFunControlToVideo WanFunInpaintToVideo WanHuMoImageToVideo WanImageToVideo WanPhantomSubjectToVideo
 			WanSoundImageToVideo WanSoundImageToVideoExtend WanTrackToVideo WanVaceToVideo`},
-		{"comfyrun neither reads nor writes video files", `
-			CreateVideo GetVideoComponents LTXVPreprocess LoadVideo SaveVideo SaveWEBM`},
-		{"belongs to audio models, which comfyrun does not build", "EmptyAceStepLatentAudio TextEncodeAceStepAudio"},
-		{"works on 3-D objects, not on pictures", `
-			Load3D Load3DAnimation Preview3D Preview3DAnimation SaveGLB VoxelToMesh VoxelToMeshBasic`},
-		{"belongs to models of 3-D objects and views, which comfyrun does not build", `
+		{notBuilt("audio models"), "EmptyAceStepLatentAudio TextEncodeAceStepAudio"},
+		{notBuilt("models of 3-D objects and views"), `
 			EmptyLatentHunyuan3Dv2 Hunyuan3Dv2Conditioning Hunyuan3Dv2ConditioningMultiView SV3D_Conditioning
 			StableZero123_Conditioning StableZero123_Conditioning_Batched VAEDecodeHunyuan3D`},
-		{"trains models; comfyrun only runs them", `
-			LoadImageSetFromFolderNode LoadImageTextSetFromFolderNode LoraModelLoader LossGraphNode SaveLoRANode
-			TrainLoraNode`},
 		{notBuilt("AuraFlow"), "ModelMergeAuraflow"},
 		{notBuilt("Chroma Radiance"), "ChromaRadianceOptions EmptyChromaRadianceLatentImage"},
 		{notBuilt("HiDream"), "CLIPTextEncodeHiDream QuadrupleCLIPLoader"},
@@ -88,6 +86,19 @@ func families() []family {
 			CLIPTextEncodeSD3 ControlNetApplySD3 ControlNetInpaintingAliMamaApply ModelMergeSD35_Large ModelMergeSD3_2B
 			SkipLayerGuidanceDiT SkipLayerGuidanceDiTSimple SkipLayerGuidanceSD3 TripleCLIPLoader`},
 		{notBuilt("Flux") + " yet", "CLIPTextEncodeFlux ModelMergeFlux1"},
+	}
+}
+
+// outOfScope are the classes that are left out for what they do.
+func outOfScope() []family {
+	return []family{
+		{"comfyrun neither reads nor writes video files", `
+			CreateVideo GetVideoComponents LTXVPreprocess LoadVideo SaveVideo SaveWEBM`},
+		{"works on 3-D objects, not on pictures", `
+			Load3D Load3DAnimation Preview3D Preview3DAnimation SaveGLB VoxelToMesh VoxelToMeshBasic`},
+		{"trains models; comfyrun only runs them", `
+			LoadImageSetFromFolderNode LoadImageTextSetFromFolderNode LoraModelLoader LossGraphNode SaveLoRANode
+			TrainLoraNode`},
 		{"changes weights or prompts between the steps of a run (hooks), by rules that are not documented", `
 			CombineHooks2 CombineHooks4 CombineHooks8 CreateHookKeyframe CreateHookKeyframesFromFloats
 			CreateHookKeyframesInterpolated CreateHookLora CreateHookLoraModelOnly CreateHookModelAsLora
