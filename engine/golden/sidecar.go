@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -121,7 +122,7 @@ func located(err error) error {
 	switch {
 	case errors.As(err, &strict) && len(strict.Errors) > 0:
 		line, column := strict.Errors[0].Position()
-		return fmt.Errorf("line %d, column %d: unknown key %v; allowed are max, mean, ssim, phash, nodes, skip and [set]", line, column, strict.Errors[0].Key())
+		return fmt.Errorf("line %d, column %d: unknown key %s; allowed are max, mean, ssim, phash, nodes, skip and [set]", line, column, strings.Join(strict.Errors[0].Key(), "."))
 	case errors.As(err, &broken):
 		line, column := broken.Position()
 		return fmt.Errorf("line %d, column %d: %w", line, column, err)
