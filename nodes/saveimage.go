@@ -314,7 +314,7 @@ func (p savePath) writeTemp(write func(io.Writer) error) (path string, err error
 	if err != nil {
 		return "", err
 	}
-	buffered := bufio.NewWriterSize(f, 1<<20)
+	buffered := bufio.NewWriterSize(f, 1<<16)
 	if err = write(buffered); err == nil {
 		err = buffered.Flush()
 	}
