@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,10 +50,9 @@ func (f *checkFlags) checker(cmd *cobra.Command) (*check.Checker, error) {
 	if err != nil {
 		return nil, err
 	}
+	files.catalog = c.Catalog
 	check.LeaveFiles(c.Catalog, f.input == "")
-	if f.catalog == "" || files.lock != nil || files.folders != nil {
-		files.finder.leave(c.Catalog)
-	}
+	files.finder.leave(c.Catalog, f.catalog == "" || files.lock != nil || files.folders != nil)
 	if f.policy != "" {
 		c.Policy, err = policy.Load(f.policy)
 	}
@@ -71,8 +71,8 @@ func (f *checkFlags) readLock() (*models.Lock, error) {
 	return lock, asUsage(err)
 }
 
-// own checks against the built-in node types and those of --nodes. No folder of this machine has a part in it that the
-// command line does not name.
+// own checks against the built-in node types and defined ones. Model folders and pictures of this machine have no part in
+// it unless the command line names them.
 func (f *checkFlags) own(c *check.Checker, home Home, files *fileChecker) error {
 	folders := files.folders
 	if folders == nil {
@@ -99,6 +99,7 @@ func (f *checkFlags) own(c *check.Checker, home Home, files *fileChecker) error 
 
 // fileChecker looks at the model files that workflows name.
 type fileChecker struct {
+	catalog  *engine.Catalog
 	finder   *modelFinder
 	lock     *models.Lock // nil: there is none
 	lockFile string
@@ -126,7 +127,7 @@ func (c *fileChecker) look(g *workflows.Graph) ([]check.Model, error) {
 // judge says what is wrong with one use of a model file; nil: nothing.
 func (c *fileChecker) judge(use fileUse) *check.Model {
 	name := use.entryName()
-	if use.folder == demo.Folder && use.name == demo.Name {
+	if use.folder == demo.Folder && use.name == demo.Name || c.builtIn(use) {
 		return nil // the program carries it
 	}
 	if c.lock != nil {
@@ -164,6 +165,14 @@ func (c *fileChecker) judge(use fileUse) *check.Model {
 	return m
 }
 
+// builtIn is whether the name is a choice of the node type's own, and no file.
+func (c *fileChecker) builtIn(use fileUse) bool {
+	t, known := c.catalog.Type(use.class)
+	return known && path.Ext(use.name) == "" && slices.ContainsFunc(t.Inputs, func(in engine.Input) bool {
+		return in.Name == use.input && in.Choices != nil && slices.Contains(in.Choices(), use.name)
+	})
+}
+
 // names lists what lock and folders have for a folder, as FOLDER/NAME, sorted.
 func (c *fileChecker) names(folder string) []string {
 	var names []string
@@ -183,12 +192,16 @@ func (c *fileChecker) names(folder string) []string {
 	return slices.Compact(names)
 }
 
-// leave makes inputs that name model files take any name: what there is, is not asked of the node types.
-func (f *modelFinder) leave(c *engine.Catalog) {
+// leave makes inputs that name model files take any name: what there is, is not asked of the node types. Unless all of
+// them are meant, lists that have files in them count: they are those of the machine that wrote the catalogue.
+func (f *modelFinder) leave(c *engine.Catalog, all bool) {
+	file := func(choice string) bool { return path.Ext(choice) != "" }
 	for _, t := range c.Types() {
 		for i := range t.Inputs {
-			if _, names := f.inputs[modelInput{t.Class, t.Inputs[i].Name}]; names {
-				t.Inputs[i].Loose = true
+			in := &t.Inputs[i]
+			_, names := f.inputs[modelInput{t.Class, in.Name}]
+			if names && (all || in.Choices == nil || !slices.ContainsFunc(in.Choices(), file)) {
+				in.Loose = true
 			}
 		}
 	}

@@ -280,7 +280,7 @@ func (r *report) unused(g *workflows.Graph) {
 }
 
 // pageInputs are written into prompts by pages and mean nothing to nodes.
-var pageInputs = []string{"upload", "control_after_generate", "speak_and_recognation"}
+var pageInputs = []string{"upload", "control_after_generate", "speak_and_recognation", "audioUI"}
 
 // unknownInputs adds a warning for each input that a class does not declare: mostly a misspelt one. Foreign nodes may
 // take what they do not declare.
