@@ -244,6 +244,7 @@ func TestServeDemo(t *testing.T) {
 	if !done.Status.Completed || done.Status.Text != "success" {
 		t.Fatalf("status %+v\n%s", done.Status, server.logs)
 	}
+	pictures := 0
 	for _, output := range done.Outputs {
 		for _, image := range output.Images {
 			response, err := http.Get(fmt.Sprintf("%s/view?filename=%s&subfolder=%s&type=%s", server.url, image.Filename, image.Subfolder, image.Type))
@@ -255,8 +256,10 @@ func TestServeDemo(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(data), "\x89PNG") {
 				t.Errorf("%+v: %s %v", image, response.Status, err)
 			}
-			return
+			pictures++
 		}
 	}
-	t.Errorf("outputs %v hold no picture", done.Outputs)
+	if pictures != 1 {
+		t.Errorf("outputs %v hold %d pictures", done.Outputs, pictures)
+	}
 }
