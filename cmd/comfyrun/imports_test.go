@@ -39,7 +39,7 @@ var imports = []struct{ pkg, imports string }{
 	{"engine/check", "engine engine/policy workflows workflows/ui"},
 	{"engine/queue", "engine workflows"},
 	{"engine/logging", ""},
-	{"engine/library", "engine workflows"},
+	{"engine/library", "engine workflows workflows/ui"},
 	{"engine/ort/winograd", ""},
 	{"engine/nn", "engine/onnx engine/ort/winograd engine/tensor"},
 	{"engine/ort", "engine/onnx engine/tensor engine/ort/winograd"},

@@ -157,7 +157,7 @@ func describe(w *Workflow) string {
 func TestMistakesOfTheWorkflow(t *testing.T) {
 	for _, tt := range []struct{ name, workflow, want string }{
 		{"no JSON", "{", "w.json: "},
-		{"UI format", `{"nodes": [], "links": []}`, "UI format"},
+		{"empty drawing", `{"nodes": [], "links": []}`, "output"},
 		{"unknown class", `{"1": {"class_type": "Nope", "inputs": {}}}`, "there is no node type Nope"},
 		{"out of range", strings.Replace(graph(nil), `"steps": 20`, `"steps": 0`, 1), "steps"},
 		{"no output", `{"1": {"class_type": "Load", "inputs": {"image": "a.png"}}}`, "output"},

@@ -14,7 +14,7 @@ import (
 // read makes a workflow of its files, and checks it against the catalogue. The
 // error holds everything that is wrong, one mistake a line.
 func read(name string, f files, c *engine.Catalog) (*Workflow, error) {
-	g, err := workflows.Parse(f.workflow)
+	g, err := parse(f.workflow, c)
 	if err != nil {
 		return nil, fmt.Errorf("%s%s: %w", name, workflowEnd, err)
 	}
