@@ -11,9 +11,12 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		checkCommand(),
 		convertCommand(),
+		diffCommand(),
 		execCommand(),
 		fmtCommand(),
+		gitCommand(),
 		inputsCommand(),
+		mergeCommand(),
 		modelsCommand(),
 		nodesCommand(),
 		replayCommand(),
