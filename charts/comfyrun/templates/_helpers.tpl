@@ -1,0 +1,83 @@
+{{- define "comfyrun.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "comfyrun.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "comfyrun.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "comfyrun.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "comfyrun.selector" -}}
+app.kubernetes.io/name: {{ include "comfyrun.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "comfyrun.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "comfyrun.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "comfyrun.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "comfyrun.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "comfyrun.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "comfyrun.nats" -}}{{ if eq .Values.queue.mode "nats" }}true{{ end }}{{- end -}}
+
+{{/* Whether the model cache is filled by models fetch. */}}
+{{- define "comfyrun.fetches" -}}
+{{- if has .Values.model.source (list "s3" "oss" "huggingface") -}}true{{- end -}}
+{{- end -}}
+
+{{/* The folder that --models names. A fetched cache is a home, with the names in its models folder. */}}
+{{- define "comfyrun.modelsFolder" -}}
+{{- if include "comfyrun.fetches" . -}}/cache/models
+{{- else if .Values.model.path -}}/cache/{{ trimPrefix "/" .Values.model.path }}
+{{- else -}}/cache{{- end -}}
+{{- end -}}
+
+{{- define "comfyrun.workflowMaps" -}}
+{{- $names := list -}}
+{{- if or .Values.workflows.chartFiles .Values.workflows.inline -}}
+{{- $names = append $names (printf "%s-workflows" (include "comfyrun.fullname" .)) -}}
+{{- end -}}
+{{- concat $names .Values.workflows.configMaps | toJson -}}
+{{- end -}}
+
+{{- define "comfyrun.cacheClaim" -}}
+{{- default (printf "%s-models" (include "comfyrun.fullname" .)) .Values.model.cache.existingClaim -}}
+{{- end -}}
+
+{{- define "comfyrun.dataClaim" -}}
+{{- default (printf "%s-data" (include "comfyrun.fullname" .)) .Values.data.existingClaim -}}
+{{- end -}}
+
+{{/* Requests and limits, with GPUs where something computes: dict "root" . "resources" … "computes" … */}}
+{{- define "comfyrun.resources" -}}
+{{- $r := deepCopy .resources -}}
+{{- $gpu := .root.Values.gpu -}}
+{{- if and .computes $gpu.enabled -}}
+{{- $count := dict $gpu.resourceName (int $gpu.count) -}}
+{{- $_ := set $r "requests" (merge (dict) $count (default (dict) $r.requests)) -}}
+{{- $_ := set $r "limits" (merge (dict) $count (default (dict) $r.limits)) -}}
+{{- end -}}
+{{- toYaml $r -}}
+{{- end -}}
