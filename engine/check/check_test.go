@@ -257,3 +257,42 @@ func FuzzCheck(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkCheck checks a workflow of 50 nodes, sound and with a mistake in each sampler.
+func BenchmarkCheck(b *testing.B) {
+	for name, steps := range map[string]int{"sound": 20, "broken": 0} {
+		g := &workflows.Graph{}
+		add := func(id, class string, inputs ...workflows.Member) {
+			if err := g.Add(&workflows.Node{ID: id, Class: class, Title: class, Inputs: inputs}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		link := func(key, node string, slot int) workflows.Member {
+			return workflows.Member{Key: key, Value: workflows.LinkValue(workflows.Link{Node: node, Slot: slot})}
+		}
+		number := func(key string, n int) workflows.Member {
+			return workflows.Member{Key: key, Value: workflows.IntValue(int64(n))}
+		}
+		text := func(key, s string) workflows.Member {
+			return workflows.Member{Key: key, Value: workflows.StringValue(s)}
+		}
+		add("load", "Load", text("name", "base.safetensors"))
+		add("0", "Empty", number("width", 512), number("height", 512))
+		for i := 1; i < 24; i++ {
+			prompt, id := fmt.Sprintf("p%d", i), fmt.Sprint(i)
+			add(prompt, "Text", text("text", "a red house in the mountains at sunset"), link("clip", "load", 1))
+			add(id, "Sample", link("model", "load", 0), link("positive", prompt, 0), link("latent", fmt.Sprint(i-1), 0),
+				number("seed", i), number("steps", steps), number("cfg", 8), text("sampler", "euler"))
+		}
+		add("decode", "Decode", link("samples", "23", 0), link("vae", "load", 2))
+		add("save", "Save", link("images", "decode", 0), text("prefix", "x"))
+		data, c := workflows.Encode(g), checker(b)
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if found := c.Check("w.json", data); (len(found) == 0) != (steps > 0) {
+					b.Fatal(found)
+				}
+			}
+		})
+	}
+}
