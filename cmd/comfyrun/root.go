@@ -9,9 +9,11 @@ import (
 // commands lists every subcommand, sorted by name.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		bundleCommand(),
 		checkCommand(),
 		convertCommand(),
 		diffCommand(),
+		driftCommand(),
 		execCommand(),
 		fmtCommand(),
 		gitCommand(),
