@@ -19,7 +19,7 @@ func Describe(doc *Document) string {
 		}
 		s.describe(&b, doc.Drawing)
 	}
-	return b.String()
+	return strings.TrimPrefix(b.String(), "\n")
 }
 
 func (s *Sheet) describe(b *strings.Builder, drawing bool) {

@@ -15,6 +15,12 @@ const (
 	OutputNode = "-20"
 )
 
+// What the inputs and outputs of a subgraph are called.
+const (
+	portsIn  = "inputs of the subgraph"
+	portsOut = "outputs of the subgraph"
+)
+
 // drawing reads the editor's format, which [ui.Parse] has checked.
 func drawing(v workflows.Value, d ui.Definitions) *Document {
 	top, _ := v.Object()
@@ -84,7 +90,7 @@ func (s *Sheet) settings(o workflows.Object, sub bool) {
 	for _, m := range o {
 		switch {
 		case slices.Contains([]string{"nodes", "links", "groups", "definitions"}, m.Key):
-		case sub && slices.Contains([]string{"id", "inputs", "outputs"}, m.Key):
+		case sub && slices.Contains([]string{"id", "name", "inputs", "outputs"}, m.Key):
 		case slices.Contains(view, m.Key), sub && (m.Key == "inputNode" || m.Key == "outputNode"):
 			shown = append(shown, m)
 		case m.Key == "extra":
@@ -217,11 +223,10 @@ func distinct(taken map[string]int, name, instead string) string {
 
 // portNode is the node that stands for the inputs or outputs of a subgraph: their types are its values.
 func portNode(id string, ports workflows.Value, links linkTable) *Node {
-	n := &Node{ID: id, Class: "inputs", port: true}
+	n := &Node{ID: id, Class: "inputs", Label: portsIn, port: true}
 	if id == OutputNode {
-		n.Class = "outputs"
+		n.Class, n.Label = "outputs", portsOut
 	}
-	n.Label = n.Class + " of the subgraph"
 	taken := map[string]int{}
 	items, _ := ports.List()
 	for i, item := range items {

@@ -44,8 +44,8 @@ func (l Layout) String() string {
 		n         int
 		one, many string
 	}{
-		{l.Moved, "1 node looks otherwise or stands elsewhere", "%d nodes look otherwise or stand elsewhere"},
-		{l.Groups, "1 group does", "%d groups do"},
+		{l.Moved, "1 node moved or repainted", "%d nodes moved or repainted"},
+		{l.Groups, "1 group moved or repainted", "%d groups moved or repainted"},
 		{l.Slots, "1 node lists other slots", "%d nodes list other slots"},
 	} {
 		switch {
@@ -222,6 +222,9 @@ func (r *Ref) String() string {
 	s := r.Class
 	if r.Label != "" {
 		s = r.Label
+	}
+	if r.ID == InputNode && s == portsIn || r.ID == OutputNode && s == portsOut {
+		return s
 	}
 	if s != "" {
 		s += " "
