@@ -109,6 +109,26 @@ func TestSound(t *testing.T) {
 	}
 }
 
+// A checker is used by several goroutines at a time.
+func TestConcurrentChecks(t *testing.T) {
+	c := checker(t)
+	known, err := c.Definitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Definitions = func() (ui.Definitions, error) { return known, nil }
+	for range 8 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			for _, text := range []string{sound, strings.ReplaceAll(sound, "Empty", "Emtpy"), `{"nodes": [{"id": 1, "type": "Save"}], "links": []}`} {
+				if found := c.Check("w.json", []byte(text)); (len(found) == 0) != (text == sound) {
+					t.Errorf("%.40s: %v", text, found)
+				}
+			}
+		})
+	}
+}
+
 // What model files there are, the caller says; a finding inside of a defined node stands at that node.
 func TestModelsAndDefinedNodes(t *testing.T) {
 	c := checker(t)

@@ -82,66 +82,74 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// TestWriteSARIF holds the log to what SARIF 2.1.0 requires of the objects in it, and to what GitHub's code scanning asks
-// for beyond: rules with descriptions, relative URIs, regions and fingerprints.
-func TestWriteSARIF(t *testing.T) {
-	text := written(t, func(b *bytes.Buffer) error { return WriteSARIF(b, samples(), "1.2.3") })
-	var log map[string]any
+// get follows keys and positions into JSON; what is not there fails the test.
+func get(t *testing.T, v any, path ...any) any {
+	t.Helper()
+	for _, key := range path {
+		var next any
+		switch key := key.(type) {
+		case string:
+			o, _ := v.(map[string]any)
+			next = o[key]
+		case int:
+			if list, _ := v.([]any); key < len(list) {
+				next = list[key]
+			}
+		}
+		if next == nil {
+			t.Fatalf("%v: no %v in %v", path, key, v)
+		}
+		v = next
+	}
+	return v
+}
+
+// sarifRunOf is the one run of a log, whose head is checked.
+func sarifRunOf(t *testing.T, findings []Finding) any {
+	t.Helper()
+	text := written(t, func(b *bytes.Buffer) error { return WriteSARIF(b, findings, "1.2.3") })
+	var log any
 	if err := json.Unmarshal([]byte(text), &log); err != nil {
 		t.Fatal(err)
 	}
-	get := func(v any, path ...any) any {
-		t.Helper()
-		for _, key := range path {
-			switch key := key.(type) {
-			case string:
-				o, ok := v.(map[string]any)
-				if !ok || o[key] == nil {
-					t.Fatalf("%v: no %s in %v", path, key, v)
-				}
-				v = o[key]
-			case int:
-				list, ok := v.([]any)
-				if !ok || key >= len(list) {
-					t.Fatalf("%v: no item %d in %v", path, key, v)
-				}
-				v = list[key]
-			}
-		}
-		return v
-	}
-	if get(log, "version") != "2.1.0" || !strings.HasPrefix(get(log, "$schema").(string), "https://") || len(get(log, "runs").([]any)) != 1 {
+	if get(t, log, "version") != "2.1.0" || !strings.HasPrefix(get(t, log, "$schema").(string), "https://") || len(get(t, log, "runs").([]any)) != 1 {
 		t.Errorf("log: %s", text)
 	}
-	run := get(log, "runs", 0)
-	driver := get(run, "tool", "driver")
-	if get(driver, "name") != "comfyrun check" || get(driver, "version") != "1.2.3" || get(run, "columnKind") != "unicodeCodePoints" {
+	return get(t, log, "runs", 0)
+}
+
+// TestWriteSARIF holds the log to what SARIF 2.1.0 requires of the objects in it, and to what GitHub's code scanning asks
+// for beyond: rules with descriptions, relative URIs, regions and fingerprints.
+func TestWriteSARIF(t *testing.T) {
+	run := sarifRunOf(t, samples())
+	driver := get(t, run, "tool", "driver")
+	if get(t, driver, "name") != "comfyrun check" || get(t, driver, "version") != "1.2.3" || get(t, run, "columnKind") != "unicodeCodePoints" {
 		t.Errorf("driver: %v", driver)
 	}
-	rules := get(driver, "rules").([]any)
+	rules := get(t, driver, "rules").([]any)
 	if len(rules) != 4 {
 		t.Errorf("%d rules", len(rules))
 	}
 	for _, rule := range rules {
-		if get(rule, "id") == "" || get(rule, "shortDescription", "text") == "" {
+		if get(t, rule, "id") == "" || get(t, rule, "shortDescription", "text") == "" {
 			t.Errorf("rule: %v", rule)
 		}
 	}
-	results := get(run, "results").([]any)
+	results := get(t, run, "results").([]any)
 	if len(results) != len(samples()) {
 		t.Fatalf("%d results", len(results))
 	}
 	prints := map[any]bool{}
 	for _, result := range results {
-		index := int(get(result, "ruleIndex").(float64))
-		if get(rules[index], "id") != get(result, "ruleId") || get(result, "message", "text") == "" {
+		index := int(get(t, result, "ruleIndex").(float64))
+		if get(t, rules[index], "id") != get(t, result, "ruleId") || get(t, result, "message", "text") == "" {
 			t.Errorf("result: %v", result)
 		}
-		if level := get(result, "level"); level != "error" && level != "warning" {
+		if level := get(t, result, "level"); level != "error" && level != "warning" {
 			t.Errorf("level: %v", level)
 		}
-		prints[get(result, "partialFingerprints", "comfyrun/v1")] = true
-		uri := get(result, "locations", 0, "physicalLocation", "artifactLocation", "uri").(string)
+		prints[get(t, result, "partialFingerprints", "comfyrun/v1")] = true
+		uri := get(t, result, "locations", 0, "physicalLocation", "artifactLocation", "uri").(string)
 		if !regexp.MustCompile(`^(file:///)?[A-Za-z0-9._~/%,-]+$`).MatchString(uri) {
 			t.Errorf("uri %q", uri)
 		}
@@ -149,19 +157,34 @@ func TestWriteSARIF(t *testing.T) {
 	if len(prints) != len(results) {
 		t.Errorf("%d fingerprints of %d results", len(prints), len(results))
 	}
-	first := get(results[0], "locations", 0)
-	if diff := cmp.Diff(map[string]any{"startLine": 3.0, "startColumn": 5.0, "endLine": 3.0, "endColumn": 6.0}, get(first, "physicalLocation", "region")); diff != "" {
+}
+
+func TestSARIFLocations(t *testing.T) {
+	run := sarifRunOf(t, samples())
+	want := map[string]any{
+		"physicalLocation": map[string]any{
+			"artifactLocation": map[string]any{"uri": "a%20b/w,1.json"},
+			"region":           map[string]any{"startLine": 3.0, "startColumn": 5.0, "endLine": 3.0, "endColumn": 6.0},
+		},
+		"logicalLocations": []any{map[string]any{"name": "steps", "fullyQualifiedName": "12:3.steps", "kind": "property"}},
+	}
+	if diff := cmp.Diff(want, get(t, run, "results", 0, "locations", 0)); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[string]any{"name": "steps", "fullyQualifiedName": "12:3.steps", "kind": "property"}, get(first, "logicalLocations", 0)); diff != "" {
+	want = map[string]any{"artifactLocation": map[string]any{"uri": "file:///x/p.png"}}
+	if diff := cmp.Diff(want, get(t, run, "results", 2, "locations", 0, "physicalLocation")); diff != "" {
 		t.Error(diff)
 	}
-	if get(first, "physicalLocation", "artifactLocation", "uri") != "a%20b/w,1.json" {
-		t.Errorf("%v", first)
-	}
-	picture := get(results[2], "locations", 0, "physicalLocation").(map[string]any)
-	if picture["region"] != nil || get(picture, "artifactLocation", "uri") != "file:///x/p.png" {
-		t.Errorf("%v", picture)
+}
+
+// What a finding is known by does not change when other things move.
+func TestFingerprintsStay(t *testing.T) {
+	before, after := samples(), samples()
+	after[0].Line, after[0].Column, after[0].Message = 70, 7, "8 is too big"
+	a := get(t, sarifRunOf(t, before), "results", 0, "partialFingerprints")
+	b := get(t, sarifRunOf(t, after[:1]), "results", 0, "partialFingerprints")
+	if diff := cmp.Diff(a, b); diff != "" {
+		t.Error(diff)
 	}
 }
 
