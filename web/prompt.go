@@ -147,7 +147,7 @@ func (s *Server) readPrompt(ctx context.Context, fields bodyFields) (p queue.Pro
 		return p, nil, err
 	}
 	catalog := s.Catalog()
-	graph, exact, err := readGraph(raw, catalog)
+	graph, exact, err := s.readGraph(raw, catalog)
 	if err != nil {
 		return p, nil, err
 	}

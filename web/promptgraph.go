@@ -15,7 +15,7 @@ const uiFormat = `The workflow is in the format in which the editor saves it, wi
 
 // readGraph reads the prompt itself. What ComfyUI refuses before it looks at inputs is refused here. The graph is exact
 // when it says no more and no less than the text.
-func readGraph(raw json.RawMessage, catalog *engine.Catalog) (graph *workflows.Graph, exact bool, err error) {
+func (s *Server) readGraph(raw json.RawMessage, catalog *engine.Catalog) (graph *workflows.Graph, exact bool, err error) {
 	v, err := workflows.ParseValue(raw)
 	if err != nil {
 		return nil, false, refused("invalid_prompt", "The prompt cannot be read.", err.Error())
@@ -24,7 +24,7 @@ func readGraph(raw json.RawMessage, catalog *engine.Catalog) (graph *workflows.G
 	if err != nil {
 		return nil, false, err
 	}
-	changed, err := scanNodes(nodes, catalog)
+	changed, err := s.scanNodes(nodes, catalog)
 	if err != nil {
 		return nil, false, err
 	}
@@ -62,7 +62,7 @@ func isUI(top workflows.Object) bool {
 
 // scanNodes looks for a class that nobody knows, in the prompt's order, and brings inputs of another shape than an object
 // into one: a list has no names in it, and everything else counts as absent.
-func scanNodes(nodes workflows.Object, catalog *engine.Catalog) (changed bool, err error) {
+func (s *Server) scanNodes(nodes workflows.Object, catalog *engine.Catalog) (changed bool, err error) {
 	for i, node := range nodes {
 		members, ok := node.Value.Object()
 		if !ok {
@@ -74,7 +74,7 @@ func scanNodes(nodes workflows.Object, catalog *engine.Catalog) (changed bool, e
 		}
 		name, _ := pythonText(json.RawMessage(class.Raw()))
 		if _, known := catalog.Type(name); !known || class.Kind() != workflows.KindString {
-			return false, classUnknown(node.Key, name)
+			return false, s.classUnknown(node.Key, name)
 		}
 		inputs, ok := members.Get("inputs")
 		switch kind := inputs.Kind(); {
@@ -103,7 +103,12 @@ func classMissing(id string) error {
 	return refused("invalid_prompt", "Cannot execute because a node is missing the class_type property.", nodeID(id))
 }
 
-func classUnknown(id, class string) error {
+func (s *Server) classUnknown(id, class string) error {
+	if s.Unsupported != nil {
+		if reason, known := s.Unsupported(class); known {
+			return refused("invalid_prompt", fmt.Sprintf("Cannot execute because node %s is not supported: %s; see docs/nodes.md.", class, reason), nodeID(id))
+		}
+	}
 	return refused("invalid_prompt", fmt.Sprintf("Cannot execute because node %s does not exist.", class), nodeID(id))
 }
 

@@ -61,6 +61,9 @@ type Options struct {
 	Webhooks *remote.Webhooks // who is told of prompts that end; nil: prompts cannot ask for it. The caller runs it.
 	Inputs   *remote.Inputs   // pictures that prompts name by URL; nil: they are refused
 
+	// Unsupported says why ComfyUI has a node type and the catalogue does not. Nil: nobody knows.
+	Unsupported func(class string) (reason string, known bool)
+
 	Copies Copies // of saved pictures that are not in Dirs; nil: there are none
 
 	// Devices are the entries of GET /system_stats that hold models. Nil: the processor and the machine's memory.

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/comfyrun/comfyrun/nodes"
 	"github.com/comfyrun/comfyrun/web"
 )
 
@@ -108,7 +109,7 @@ func (f *serveFlags) server(p *process) (*web.Server, error) {
 		return nil, err
 	}
 	o.Ready, o.Metrics = p.ready, p.metrics
-	o.Free = p.worker.Free
+	o.Free, o.Unsupported = p.worker.Free, nodes.Unsupported
 	s, err := web.New(o)
 	return s, asUsage(err)
 }

@@ -28,7 +28,8 @@ type execution struct {
 	again    string // output node whose earlier results were just told
 
 	history  []json.RawMessage // messages that are recorded
-	ending   *ending           // how the run ended; nil: not yet
+	warnings []Warning
+	ending   *ending // how the run ended; nil: not yet
 	finished Finished
 	invalid  *engine.InvalidError
 }

@@ -32,6 +32,14 @@ type Run struct {
 	Error      string          `json:"error,omitempty"`
 	NodeErrors json.RawMessage `json:"node_errors,omitempty"` // of a workflow that cannot run any more
 	Nodes      []NodeTime      `json:"nodes"`                 // that finished, in order
+	Warnings   []Warning       `json:"warnings,omitempty"`
+}
+
+// Warning is what a node had to say though it did its work.
+type Warning struct {
+	Node  string `json:"node"`
+	Class string `json:"class"`
+	Text  string `json:"text"`
 }
 
 // NodeTime is how long a node took.
@@ -53,7 +61,7 @@ type meta struct {
 func (x *execution) result() json.RawMessage {
 	f := &x.finished
 	r := Result{Status: ResultStatus{Status: "success", Completed: true, Messages: x.history},
-		Run: Run{Attempts: f.Attempt, Queued: f.Wait.Seconds(), Seconds: f.Took.Seconds(), Nodes: []NodeTime{}}}
+		Run: Run{Attempts: f.Attempt, Queued: f.Wait.Seconds(), Seconds: f.Took.Seconds(), Nodes: []NodeTime{}, Warnings: x.warnings}}
 	if info, err := x.w.Queue.Find(x.observed, x.prompt); err == nil {
 		r.Run.Worker = info.Worker
 	}

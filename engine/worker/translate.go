@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ func (x *execution) event(e engine.Event) {
 			x.again = e.Node
 		}
 		x.own("executed", encode(executed{e.Node, e.Display, shown(e.UI), x.prompt}))
+	case engine.EventWarning:
+		x.warn(e)
 	case engine.EventNodeDone:
 		x.nodeDone(e)
 	case engine.EventBlocked:
@@ -51,6 +54,18 @@ func (x *execution) step(e engine.Event) {
 			make: func() []byte { return x.picture(e.Meta, p) }})
 	}
 	x.all("progress", encode(step{e.Value, e.Total, x.prompt, e.Node}), true)
+}
+
+// warn shows what a node has to say on the node itself, to the prompt's owner alone: ComfyUI would tell everybody.
+func (x *execution) warn(e engine.Event) {
+	x.warnings = append(x.warnings, Warning{e.Node, e.Class, e.Text})
+	x.w.log().Warn("a node warns", "prompt_id", x.prompt, "node", e.Node, "class", e.Class, "text", e.Text)
+	if x.client == "" {
+		return
+	}
+	body := binary.BigEndian.AppendUint32(nil, uint32(len(e.Display)))
+	body = append(append(body, e.Display...), e.Text...)
+	x.out.add(letter{Event: queue.Event{Client: x.client, Prompt: x.prompt, Kind: KindText, Data: body}})
 }
 
 // picture encodes a preview; nil: there is none.

@@ -85,6 +85,10 @@ func (b *bench) toys() *engine.Catalog {
 	engine.Add(c, "Odd", "toys", value{}, func(context.Context, value) (engine.UI, error) {
 		return engine.UI{"odd": {math.NaN(), 1.0, map[string]any{"x": float32(2)}}}, nil
 	}).Output()
+	engine.Add(c, "Warn", "toys", value{}, func(ctx context.Context, in value) (engine.UI, error) {
+		engine.Warn(ctx, "mind the gap")
+		return nil, nil
+	}).Output().Volatile()
 	engine.Add(c, "Panic", "toys", value{}, func(context.Context, value) (engine.UI, error) { panic("boom") }).Output()
 	engine.Add(c, "Fail", "toys", useOf{}, func(context.Context, useOf) (engine.UI, error) { return nil, errors.New("no luck") }).Output()
 	engine.Add(c, "Secret", "toys", value{}, func(context.Context, value) (secret, error) { return secret{"hush"}, nil })
@@ -295,6 +299,33 @@ func TestResult(t *testing.T) {
 	}
 	if bytes.Contains(e.Result, []byte("hush")) {
 		t.Error("the result tells a secret")
+	}
+}
+
+// TestWarnings tells the owner of a prompt on the node, and who comes later in the history. Nobody else hears of it.
+func TestWarnings(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	const graph = `{"7": {"class_type": "Warn", "inputs": {"v": 1}}}`
+	for _, client := range []string{"c", ""} {
+		id := b.submit(queue.Prompt{ClientID: client}, graph)
+		_, r := b.wait(id)
+		if want := []Warning{{"7", "Warn", "mind the gap"}}; !slices.Equal(r.Run.Warnings, want) {
+			t.Errorf("client %q: warnings %v, want %v", client, r.Run.Warnings, want)
+		}
+		var told []string
+		for _, e := range b.all(id) {
+			if e.Kind == KindText {
+				told = append(told, e.Client+": "+string(e.Data))
+			}
+		}
+		want := []string{"c: \x00\x00\x00\x017mind the gap"}
+		if client == "" {
+			want = nil
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("client %q: told %q, want %q", client, told, want)
+		}
 	}
 }
 
