@@ -40,7 +40,7 @@ func (f *checkFlags) checker(cmd *cobra.Command) (*check.Checker, error) {
 	if files.finder, err = newModelFinder(home, &f.nodes); err != nil {
 		return nil, err
 	}
-	c := &check.Checker{Models: files.look}
+	c := &check.Checker{Models: files.look, HasModel: files.has}
 	if f.catalog != "" {
 		c.Catalog, c.Definitions, err = readCatalog(f.catalog)
 		c.Definitions = sync.OnceValues(c.Definitions)
@@ -163,6 +163,18 @@ func (c *fileChecker) judge(use fileUse) *check.Model {
 		m.Message += "; the nearest is " + near
 	}
 	return m
+}
+
+// has is whether lock or folders have a file of a name, in whatever folder: which one a foreign node type means, nobody
+// knows.
+func (c *fileChecker) has(name string) bool {
+	if c.lock != nil {
+		return slices.ContainsFunc(c.lock.Models, func(e models.Entry) bool { _, pinned := e.Split(); return pinned == name })
+	}
+	return c.folders != nil && slices.ContainsFunc(c.folders.Keys(), func(key string) bool {
+		_, err := c.folders.Path(key, name)
+		return err == nil
+	})
 }
 
 // builtIn is whether the name is a choice of the node type's own, and no file.

@@ -95,7 +95,10 @@ type Checker struct {
 	WriteOut func(g *workflows.Graph) (*workflows.Graph, error)
 	// Models looks at the model files that a workflow names.
 	Models func(g *workflows.Graph) ([]Model, error)
-	Policy *policy.Policy
+	// HasModel says whether there is a model file of a name in whatever folder: it is asked about names that the choices
+	// of a node type lack.
+	HasModel func(name string) bool
+	Policy   *policy.Policy
 }
 
 // Check checks one file. The findings are in the order of their places.

@@ -178,6 +178,18 @@ func TestModelsAndDefinedNodes(t *testing.T) {
 	}
 }
 
+// A model that no choice names may be there all the same.
+func TestHasModel(t *testing.T) {
+	c := checker(t)
+	c.HasModel = func(name string) bool { return name == "other.safetensors" }
+	for name, want := range map[string]int{"base": 0, "other": 0, "nobodys": 1} {
+		found := c.Check("w.json", []byte(strings.Replace(sound, "base.safetensors", name+".safetensors", 1)))
+		if len(found) != want || want > 0 && found[0].Kind != ModelMissing {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
 // Without LeaveFiles a picture that is not there is an error; with it pictures are left alone, and other choices not.
 func TestLeaveFiles(t *testing.T) {
 	const text = `{"1": {"class_type": "Picture", "inputs": {"image": "gone.png"}}, "2": {"class_type": "Save", "inputs": {"images": ["1", 0], "prefix": "x"}}}`

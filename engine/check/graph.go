@@ -112,8 +112,11 @@ func (r *report) nodeError(g *workflows.Graph, e *engine.NodeError, at string) {
 		if e.Kind == engine.InvalidType && in.Kind == engine.KindCombo {
 			f.Kind = engine.NotInList // of a list that is not only of texts
 		}
-		if f.Kind == engine.NotInList && namesModel(g, e) {
+		if name := modelName(g, e); f.Kind == engine.NotInList && name != "" {
 			f.Kind = ModelMissing
+			if has := r.checker.HasModel; has != nil && has(name) {
+				return
+			}
 		}
 	}
 	r.at(g, f)
@@ -147,15 +150,18 @@ func allowed(in *engine.Input, kind engine.ErrorKind) *Allowed {
 // modelEndings are those of files that hold weights.
 var modelEndings = []string{".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx"}
 
-// namesModel is whether the value of an input looks like the name of a model file.
-func namesModel(g *workflows.Graph, e *engine.NodeError) bool {
+// modelName is the value of an input, if it looks like the name of a model file.
+func modelName(g *workflows.Graph, e *engine.NodeError) string {
 	n := g.Node(e.Node)
 	if n == nil {
-		return false
+		return ""
 	}
 	v, _ := n.Inputs.Get(e.Input)
 	text, _ := v.Str()
-	return slices.ContainsFunc(modelEndings, func(end string) bool { return strings.HasSuffix(strings.ToLower(text), end) })
+	if slices.ContainsFunc(modelEndings, func(end string) bool { return strings.HasSuffix(strings.ToLower(text), end) }) {
+		return text
+	}
+	return ""
 }
 
 // obey adds what breaks the policy.
