@@ -68,12 +68,35 @@ test-xl: lib ## one step of SDXL at its real sizes: 7 GB of checkpoint, 11 of co
 	$(GO) test -timeout 60m -tags xl -run '^TestFullXL$$' -v ./engine/diffusion
 
 TOOLS := minio versitygw
+CHART_TOOLS := helm3 helm4 helm-unittest helmfile kubeconform kustomize promtool schemagen
 
 tools: $(TOOLS:%=bin/tools/%) ## build the servers that tests talk to, from the Go module proxy (minutes)
 
 # Each tool is a module of its own, so that none decides about the versions of another or of the program.
 bin/tools/%: tools/%/go.mod tools/%/go.sum
 	cd tools/$* && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o ../../$@ $$($(GO) list -f '{{.ImportPath}}' tool)
+
+# What kubeconform checks with: Kubernetes' own types, and those of the operators whose objects the chart makes.
+SCHEMAS := k8s.io/kubernetes@v1.36.3/api/openapi-spec/v3 \
+  github.com/kedacore/keda/v2@v2.21.0/config/crd/bases \
+  github.com/prometheus-operator/prometheus-operator@v0.85.0/example/prometheus-operator-crd \
+  github.com/argoproj/argo-cd/v3@v3.2.0/manifests/crds \
+  sigs.k8s.io/gateway-api@v1.4.0/config/crd/standard
+
+bin/tools/schemagen: tools/schemagen/main.go
+
+.cache/schemas: Makefile bin/tools/schemagen
+	rm -rf $@ $@.part
+	for s in $(SCHEMAS); do m=$${s%%@*} v=$${s#*@}; $(GO) mod download "$$m@$${v%%/*}" || exit 1; done
+	bin/tools/schemagen $@.part $(SCHEMAS:%=$$($(GO) env GOMODCACHE)/%)
+	mv $@.part $@
+
+.PHONY: test-charts charts-docs
+test-charts: $(CHART_TOOLS:%=bin/tools/%) .cache/schemas ## test the Helm chart, Kustomize, Helmfile and Argo CD examples with the real tools (build tag charts)
+	$(GO) test -count=1 -tags charts ./charts/charttest
+
+charts-docs: bin/tools/helm3 ## write the table of values into the chart's README
+	$(GO) test -count=1 -tags charts -run '^TestReadme$$' ./charts/charttest -update
 
 .PHONY: tools test-s3
 test-s3: lib tools ## tests of object storage against MinIO and versitygw, and of a full disk; as root (build tag s3)

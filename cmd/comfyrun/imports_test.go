@@ -57,6 +57,7 @@ var imports = []struct{ pkg, imports string }{
 	{"web/webtest", "engine engine/imagefile engine/tensor"},
 	{"web", "engine engine/library engine/logging engine/metrics engine/policy engine/queue engine/worker engine/models engine/imagefile engine/tensor engine/tracing web/auth web/remote workflows"},
 	{"charts", "workflows engine/models"},
+	{"charts/charttest", ""},
 	{"cmd/comfyrun", "workflows/... engine/... nodes/... web/... charts/..."},
 }
 

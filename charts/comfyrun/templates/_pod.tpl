@@ -10,7 +10,7 @@ annotations:
 labels:
   {{- include "comfyrun.selector" $root | nindent 2 }}
   app.kubernetes.io/component: {{ .component }}
-  comfyrun/metrics: "true"
+  comfyrun.github.io/metrics: "true"
   {{- with $root.Values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -1,0 +1,138 @@
+//go:build charts
+
+package charttest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Every argument of every container is a flag that the program has.
+func TestArgumentsExist(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "comfyrun")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/comfyrun").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	help := map[string]string{}
+	for _, file := range valuesFiles(t) {
+		render, err := template(t, helms[0], "ai", "-f", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects(t, render) {
+			for _, c := range containers(podSpec(o)) {
+				if text(c, "name") != "wget" {
+					checkArguments(t, program, help, filepath.Base(file), list(c, "args"))
+				}
+			}
+		}
+	}
+	if len(help) != 4 {
+		t.Errorf("checked the commands %v, want serve, worker, exec, models fetch", help)
+	}
+}
+
+func checkArguments(t *testing.T, program string, help map[string]string, file string, args []any) {
+	t.Helper()
+	var words []string
+	for _, a := range args {
+		if s := a.(string); !strings.HasPrefix(s, "-") && !strings.HasPrefix(s, "/") {
+			words = append(words, s)
+		}
+	}
+	command := strings.Join(words, " ")
+	if help[command] == "" {
+		out, err := exec.CommandContext(t.Context(), program, append(words, "--help")...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: comfyrun %s --help: %v\n%s", file, command, err, out)
+		}
+		help[command] = string(out)
+	}
+	for _, a := range args {
+		name, isFlag := strings.CutPrefix(a.(string), "--")
+		name, _, _ = strings.Cut(name, "=")
+		if isFlag && !regexp.MustCompile(`(?m)^ +(-\w, )?--`+name+` `).MatchString(help[command]) {
+			t.Errorf("%s: comfyrun %s has no flag --%s", file, command, name)
+		}
+	}
+}
+
+// The program's own models.lock and workflow are those that the values and the chart carry.
+func TestChartFiles(t *testing.T) {
+	for copied, origin := range map[string]string{
+		chart + "/workflows/default.json":          "../../workflows/default.json",
+		"../kustomize/base/default.json":           "../../workflows/default.json",
+		"../kustomize/overlays/prod/comfyrun.json": chart + "/files/dashboard.json",
+	} {
+		a, err := os.ReadFile(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(a) != string(b) {
+			t.Errorf("%s is not %s: copy it", copied, origin)
+		}
+	}
+}
+
+var metricName = regexp.MustCompile(`\b(comfyrun|process)_[a-z_]+`)
+
+// Rules and dashboard ask for figures that there are.
+func TestMetricsExist(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := []string{"process_resident_memory_bytes"}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(comfyrun_[a-z_]+)` \\| (\\w+)").FindAllStringSubmatch(string(doc), -1) {
+		if known = append(known, row[1]); row[2] == "histogram" {
+			known = append(known, row[1]+"_bucket", row[1]+"_sum", row[1]+"_count")
+		}
+	}
+	for _, file := range []string{chart + "/files/dashboard.json", chart + "/templates/monitoring.yaml", chart + "/templates/autoscaling.yaml", chart + "/templates/tests/ready.yaml"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := metricName.FindAllString(string(data), -1)
+		if len(names) == 0 && !strings.Contains(file, "dashboard") {
+			t.Errorf("%s names no figure", file)
+		}
+		for _, name := range names {
+			if !slices.Contains(known, name) {
+				t.Errorf("%s: docs/metrics.md has no %s", file, name)
+			}
+		}
+	}
+}
+
+// The alerts are rules of Prometheus, and fire when they should.
+func TestRules(t *testing.T) {
+	render, err := template(t, helms[0], "ai", "-f", chart+"/values-prod.yaml", "-s", "templates/monitoring.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	for _, o := range objects(t, render) {
+		if o["kind"] == "PrometheusRule" {
+			writeYAML(t, filepath.Join(folder, "rules.yaml"), o["spec"])
+		}
+	}
+	mustRun(t, "promtool", "check", "rules", filepath.Join(folder, "rules.yaml"))
+	tests, err := os.ReadFile("testdata/rules_test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "test.yaml"), tests, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, "promtool", "test", "rules", filepath.Join(folder, "test.yaml"))
+}
