@@ -30,7 +30,7 @@ Each workflow runs once, or once per row of --batch and per product of the --swe
 id, its title, or its class when that occurs once. The output folder's manifest.jsonl ties rows to inputs and outputs.
 
 --batch takes a CSV file whose first line names inputs as --set does (an empty cell leaves the input as it is), or a JSONL
-file with an object per line. --shard 2/8 does the second of every eight runs, so that eight machines do all of them.
+file with an object per line. --shard 2/8 does the second of every eight runs, so that eight machines do all of them (0/8 is the same as 8/8).
 --resume passes over runs that the manifest has and whose files are there, unchanged.
 
 Model files that models.lock pins are compared with it before the first run, and fetched with --fetch=missing. Nothing else

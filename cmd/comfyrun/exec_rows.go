@@ -224,7 +224,7 @@ func setSeed(n *workflows.Node, seed uint64) {
 // shard is the part of the runs that this process does: every of-th, from the index-th on.
 type shard struct{ index, of int }
 
-// parseShard reads INDEX/OF, such as 2/8; empty is everything.
+// parseShard reads INDEX/OF, such as 2/8; empty is everything. 0/8 is 8/8, for machines that are numbered from 0.
 func parseShard(text string) (shard, error) {
 	if text == "" {
 		return shard{1, 1}, nil
@@ -232,8 +232,11 @@ func parseShard(text string) (shard, error) {
 	first, second, _ := strings.Cut(text, "/")
 	index, err1 := strconv.Atoi(first)
 	of, err2 := strconv.Atoi(second)
-	if err1 != nil || err2 != nil || index < 1 || index > of {
+	if err1 != nil || err2 != nil || of < 1 || index < 0 || index > of {
 		return shard{}, fmt.Errorf("read --shard %q: not of the form 2/8, from 1/8 to 8/8", text)
+	}
+	if index == 0 {
+		index = of
 	}
 	return shard{index, of}, nil
 }

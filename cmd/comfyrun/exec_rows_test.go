@@ -152,7 +152,10 @@ func TestShards(t *testing.T) {
 	if len(seen) != 20 {
 		t.Errorf("the shards have %d runs, want 20", len(seen))
 	}
-	for _, text := range []string{"0/8", "9/8", "2", "/", "a/b", "1/2/3", "-1/2"} {
+	if part, err := parseShard("0/8"); err != nil || part != (shard{8, 8}) {
+		t.Errorf("0/8 is %v, %v, want the same as 8/8", part, err)
+	}
+	for _, text := range []string{"0/0", "9/8", "2", "/", "a/b", "1/2/3", "-1/2"} {
 		if part, err := parseShard(text); err == nil {
 			t.Errorf("%q is taken for %v", text, part)
 		}
