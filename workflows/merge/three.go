@@ -213,14 +213,18 @@ func (s *sheetMerge) list(t triple, name func(workflows.Value) string, f func(ke
 	return some(workflows.ListValue(merged...))
 }
 
-// mergedOrder lists the keys of all versions.
+// mergedOrder lists the keys of all versions. Where both sides added something at the same place, what the first has comes
+// first.
 func mergedOrder(lists [3]keyed) []string {
 	first, second := lists[ours].keys, lists[theirs].keys
 	if slices.Equal(first, lists[base].keys) {
 		first, second = second, first
 	}
 	follow := map[string][]string{} // what the other side has after a key
-	known := map[string]bool{}
+	known, common := map[string]bool{}, map[string]bool{}
+	for _, key := range second {
+		common[key] = true
+	}
 	for _, key := range first {
 		known[key] = true
 	}
@@ -233,10 +237,17 @@ func mergedOrder(lists [3]keyed) []string {
 		follow[last] = append(follow[last], key)
 		known[key] = true
 	}
-	order := follow[""]
+	var order []string
+	waiting := follow[""]
 	for _, key := range first {
-		order = append(append(order, key), follow[key]...)
+		if common[key] {
+			order = append(order, waiting...)
+			waiting = nil
+		}
+		order = append(order, key)
+		waiting = append(waiting, follow[key]...)
 	}
+	order = append(order, waiting...)
 	for _, key := range lists[base].keys {
 		if !known[key] {
 			order = append(order, key)
