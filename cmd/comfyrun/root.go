@@ -9,6 +9,7 @@ import (
 // commands lists every subcommand, sorted by name.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		bisectCommand(),
 		bundleCommand(),
 		checkCommand(),
 		convertCommand(),

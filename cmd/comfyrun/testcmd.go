@@ -97,6 +97,7 @@ func (f *testFlags) run(cmd *cobra.Command, args []string) error {
 // tester runs tests one after the other.
 type tester struct {
 	flags    *testFlags
+	home     Home
 	session  *session
 	reader   sourceReader
 	pins     *pins
@@ -114,7 +115,7 @@ func (f *testFlags) open(cmd *cobra.Command, work string) (*tester, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tester{flags: f, out: cmd.OutOrStdout()}
+	t := &tester{flags: f, home: home, out: cmd.OutOrStdout()}
 	if t.session, err = openSession(cmd, &f.machineFlags, work); err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ func (f *testFlags) open(cmd *cobra.Command, work string) (*tester, error) {
 			return nil, asUsage(err)
 		}
 	}
-	return t, ensureDemo(cmd.Context(), home, t.session.folders)
+	return t, nil
 }
 
 // runAll runs the tests and reports. Only an interrupt stops it early; what was done until then is reported.

@@ -125,6 +125,11 @@ func (t *tester) outputs(ctx context.Context, j *job) ([]golden.Output, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.session.usesDemo([]*job{j}) {
+		if err := ensureDemo(ctx, t.home, t.session.folders); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.ensure(ctx, g); err != nil {
 		return nil, err
 	}

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,25 +46,30 @@ func newTouched(ctx context.Context, t *tester, since string) (*touched, error) 
 	}
 	before := &models.Lock{}
 	if name, err := filepath.Rel(r.top, resolved(lock)); err == nil {
-		if text, err := gitOutput(ctx, r.top, "show", r.base+":"+filepath.ToSlash(name)); err == nil {
+		if text, err := git(ctx, r.top, "show", r.base+":"+filepath.ToSlash(name)); err == nil {
 			if before, err = models.ParseLock(text); err != nil {
 				return nil, fmt.Errorf("read %s as of %s: %w", lock, since, err)
 			}
 		}
 	}
-	c.compareLocks(before, t.pins.lock)
+	for _, name := range changedPins(before, t.pins.lock) {
+		c.pins[name] = true
+	}
 	return c, nil
 }
 
-// compareLocks takes down what one lock has and the other has not, or has with other content.
-func (c *touched) compareLocks(before, after *models.Lock) {
+// changedPins lists what one lock has and the other has not, or has with other content, sorted.
+func changedPins(before, after *models.Lock) []string {
+	var names []string
 	for _, pair := range [][2]*models.Lock{{before, after}, {after, before}} {
 		for _, e := range pair[0].Models {
 			if other, ok := pair[1].Find(e.Name); !ok || other.SHA256 != e.SHA256 {
-				c.pins[e.Name] = true
+				names = append(names, e.Name)
 			}
 		}
 	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // repository reads the state of the working tree that a folder is in.
@@ -74,25 +77,25 @@ func (c *touched) repository(ctx context.Context, folder string) (*repository, e
 	if r, ok := c.repositories[folder]; ok {
 		return r, nil
 	}
-	top, err := gitOutput(ctx, folder, "rev-parse", "--show-toplevel")
+	top, err := git(ctx, folder, "rev-parse", "--show-toplevel")
 	if err != nil {
 		return nil, fmt.Errorf("%s is %w: %w", folder, errNotInRepository, err)
 	}
 	r := &repository{top: strings.TrimRight(string(top), "\r\n"), changed: map[string]bool{}}
-	commit, err := gitOutput(ctx, folder, "rev-parse", "--verify", "--end-of-options", c.since+"^{commit}")
+	commit, err := git(ctx, folder, "rev-parse", "--verify", "--end-of-options", c.since+"^{commit}")
 	if err != nil {
 		return nil, fmt.Errorf("read --since: %w", err)
 	}
 	r.base = strings.TrimSpace(string(commit))
 	// What others did on the main branch meanwhile is no change of this one. A shallow clone may not know.
-	if common, err := gitOutput(ctx, folder, "merge-base", r.base, "HEAD"); err == nil {
+	if common, err := git(ctx, folder, "merge-base", r.base, "HEAD"); err == nil {
 		r.base = strings.TrimSpace(string(common))
 	}
 	for _, list := range [][]string{
 		{"diff", "--name-only", "--no-renames", "-z", r.base},
 		{"ls-files", "-z", "--others", "--exclude-standard"},
 	} {
-		names, err := gitOutput(ctx, r.top, list...)
+		names, err := git(ctx, r.top, list...)
 		if err != nil {
 			return nil, fmt.Errorf("list changed files: %w", err)
 		}
@@ -182,20 +185,4 @@ func (c *touched) engine(test golden.Test) string {
 		}
 	}
 	return ""
-}
-
-// gitOutput runs Git in a folder and returns what it prints.
-func gitOutput(ctx context.Context, folder string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = folder
-	var problem bytes.Buffer
-	cmd.Stderr = &problem
-	out, err := cmd.Output()
-	if err != nil {
-		if text := strings.TrimSpace(problem.String()); text != "" {
-			err = errors.New(text)
-		}
-		return nil, fmt.Errorf("git %s: %w", args[0], err)
-	}
-	return out, nil
 }

@@ -233,3 +233,30 @@ func (r *Result) Settle(writes []Write) {
 	}
 	r.Detail = joined(names)
 }
+
+// Apart says what is different about the outputs of two runs, which are paired by
+// their order; "" when all are within the limits.
+func Apart(before, after []Output, limits compare.Limits) (string, error) {
+	if len(before) != len(after) {
+		return fmt.Sprintf("%d pictures in place of %d", len(after), len(before)), nil
+	}
+	keys := keysOf(after)
+	for i := range before {
+		a, err := decode(before[i].Data)
+		if err != nil {
+			return "", fmt.Errorf("compare pictures: %w", err)
+		}
+		b, err := decode(after[i].Data)
+		if err != nil {
+			return "", fmt.Errorf("compare pictures: %w", err)
+		}
+		d, err := compare.Pictures(a, b)
+		if errors.Is(err, compare.ErrSize) {
+			return fmt.Sprintf("%dx%d in place of %dx%d", b.Width, b.Height, a.Width, a.Height), nil
+		}
+		if len(limits.Exceeded(d)) > 0 {
+			return joined(nonEmpty(keys[i], d.String())), nil
+		}
+	}
+	return "", nil
+}
