@@ -119,19 +119,35 @@ func (f *diffFlags) compare(cmd *cobra.Command, texts [2][]byte, names [2]string
 			return nil, usagef("%s: %w", names[i], err)
 		}
 	}
-	for i := range docs {
+	for i, doc := range docs {
 		if docs[i].Drawing && !docs[1-i].Drawing {
 			g, _, err := ui.Read(texts[i], reader.known, ui.Options{})
 			if err != nil {
 				return nil, usagef("%s: %w", names[i], err)
 			}
 			docs[i] = diff.FromGraph(g)
+			keepTitles(docs[i], doc, docs[1-i])
 		}
 	}
 	for i := range docs {
 		docs[i].Name = names[i]
 	}
 	return diff.Compare(docs[0], docs[1]), nil
+}
+
+// keepTitles takes back the titles that conversion gave to nodes because of their class, where the other side has none.
+func keepTitles(converted, drawn, other *diff.Document) {
+	own := map[string]bool{}
+	for _, s := range drawn.Sheets {
+		for _, n := range s.Nodes {
+			own[n.Title] = true
+		}
+	}
+	for _, n := range converted.Sheets[0].Nodes {
+		if same := other.Sheets[0].Node(n.ID); !own[n.Title] && (same == nil || same.Title == "") {
+			n.Title = ""
+		}
+	}
 }
 
 // unpacked is the workflow that a picture carries; other data is returned as it is.
