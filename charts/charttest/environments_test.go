@@ -1,0 +1,93 @@
+//go:build charts
+
+package charttest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Helmfile's releases are the chart with the values of the environment.
+func TestHelmfileIsTheChart(t *testing.T) {
+	t.Setenv("COMFYRUN_TAG", "0.1.0")
+	for _, environment := range []string{"dev", "prod"} {
+		t.Run(environment, func(t *testing.T) {
+			want, err := template(t, helms[0], "comfyrun-"+environment, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := helmfile(t, environment)
+			if diff := cmp.Diff(comparable(t, want), comparable(t, got)); diff != "" {
+				t.Errorf("chart (-), helmfile (+):\n%s", diff)
+			}
+		})
+	}
+}
+
+func helmfile(t *testing.T, environment string) string {
+	t.Helper()
+	helm, err := filepath.Abs(filepath.Join(tools, helms[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustRun(t, "helmfile", "-q", "-b", helm, "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", environment,
+		"template", "--skip-tests", "--kube-version", version)
+}
+
+// The scenes are two releases that differ by their workflows, hosts and queues only.
+func TestScenes(t *testing.T) {
+	t.Setenv("COMFYRUN_TAG", "0.1.0")
+	render := helmfile(t, "scenes")
+	conform(t, render)
+	all := comparable(t, render)
+	for name, workflow := range map[string]string{"comfyui-marketing": "banner.json", "comfyui-product": "packshot.json"} {
+		maps := all["ConfigMap comfyrun-scenes/"+name+"-comfyrun-workflows"]
+		if text(maps, "data", workflow) == "" || len(at(maps, "data").(object)) != 1 {
+			t.Errorf("%s has the workflows %v", name, maps["data"])
+		}
+		if all["Deployment comfyrun-scenes/"+name+"-comfyrun-worker"] == nil {
+			t.Errorf("%s has no workers", name)
+		}
+	}
+}
+
+// A missing tag is an error, not an empty one.
+func TestHelmfileAsksForTheTag(t *testing.T) {
+	t.Setenv("COMFYRUN_TAG", "")
+	_, err := run(t, "helmfile", "-q", "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", "dev", "template")
+	if err == nil || !strings.Contains(err.Error(), "COMFYRUN_TAG") {
+		t.Errorf("without COMFYRUN_TAG: %v", err)
+	}
+}
+
+// Argo CD's objects fit its schemas, and name values and Deployments that there are.
+func TestArgoCD(t *testing.T) {
+	for _, file := range []string{"application.yaml", "applicationset.yaml"} {
+		data, err := os.ReadFile("../argocd/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conform(t, string(data))
+		for _, o := range objects(t, string(data)) {
+			source, _ := at(o, "spec", "source").(object)
+			if source == nil {
+				source, _ = at(o, "spec", "template", "spec", "source").(object)
+			}
+			if text(source, "path") != "charts/comfyrun" {
+				t.Errorf("%s: path %q", file, text(source, "path"))
+			}
+			for _, value := range list(source, "helm", "valueFiles") {
+				for _, environment := range []string{"dev", "staging", "prod"} {
+					name := strings.ReplaceAll(value.(string), "{{ .environment }}", environment)
+					if _, err := os.Stat(filepath.Join(chart, name)); err != nil {
+						t.Errorf("%s: %v", file, err)
+					}
+				}
+			}
+		}
+	}
+}
