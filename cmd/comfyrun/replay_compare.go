@@ -109,6 +109,10 @@ func (p *replayer) compareNodes(now *receipt) {
 	r := &p.result
 	for _, was := range p.old.receipt.Nodes {
 		is, ok := after[was.Node]
+		if !ok {
+			// A node inside of a defined one: the receipt's workflow has it written out, by an id of its own.
+			is, ok = after[strings.ReplaceAll(was.Node, ".0.0.", ":")]
+		}
 		if !ok || is.Class != was.Class {
 			continue // it is told as a change of the workflow
 		}
@@ -127,8 +131,8 @@ func (p *replayer) compareNodes(now *receipt) {
 }
 
 func (p *replayer) compareNode(was, is receiptNode) (d nodeDifference, differs bool) {
-	d = nodeDifference{Node: was.Node, Class: was.Class, named: true}
-	if n := p.graph.Node(was.Node); n != nil && n.Title != was.Class {
+	d = nodeDifference{Node: is.Node, Class: was.Class, named: true}
+	if n := p.graph.Node(is.Node); n != nil && n.Title != was.Class {
 		d.Title = n.Title
 	}
 	differs = d.findStep(was.Steps, is.Steps)

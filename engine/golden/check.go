@@ -255,7 +255,10 @@ func Apart(before, after []Output, limits compare.Limits) (string, error) {
 			return fmt.Sprintf("%dx%d in place of %dx%d", b.Width, b.Height, a.Width, a.Height), nil
 		}
 		if len(limits.Exceeded(d)) > 0 {
-			return joined(nonEmpty(keys[i], d.String())), nil
+			if len(keys) > 1 {
+				return keys[i] + ": " + d.String(), nil
+			}
+			return d.String(), nil
 		}
 	}
 	return "", nil

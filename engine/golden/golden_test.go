@@ -227,6 +227,37 @@ func TestUpdates(t *testing.T) {
 	}
 }
 
+func TestApart(t *testing.T) {
+	small, err := encode(imagefile.Picture{Width: 2, Height: 1, RGB: make([]byte, 6)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(files ...[]byte) (out []Output) {
+		for i, data := range files {
+			out = append(out, Output{string(rune('1' + i)), data})
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		before, after []Output
+		want          string
+	}{
+		{of(picture(t, 9)), of(picture(t, 9)), ""},
+		{of(picture(t, 9)), of(picture(t, 29)), "max 20, mean 10, ssim 0.8564, phash 0"},
+		{of(picture(t, 9), picture(t, 8)), of(picture(t, 9), picture(t, 88)), "2: max 80, mean 40, ssim 0.4554, phash 0"},
+		{of(picture(t, 9)), of(small), "2x1 in place of 16x12"},
+		{of(picture(t, 9)), nil, "0 pictures in place of 1"},
+		{nil, nil, ""},
+	} {
+		if got, err := Apart(tt.before, tt.after, compare.Default()); err != nil || got != tt.want {
+			t.Errorf("%q, %v, want %q", got, err, tt.want)
+		}
+	}
+	if _, err := Apart(of([]byte("x")), of(small), compare.Default()); err == nil {
+		t.Error("a text was compared")
+	}
+}
+
 // report is one of everything.
 func report(t *testing.T) Report {
 	t.Helper()
