@@ -123,6 +123,9 @@ func Merge(b, o, t []byte, options Options) (*Result, error) {
 			continue
 		}
 		formatted, err := workflows.Format(data)
+		if err == nil {
+			_, err = diff.Parse(formatted, nil)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", [3]string{"base", "ours", "theirs"}[i], err)
 		}

@@ -283,6 +283,10 @@ func TestFormats(t *testing.T) {
 	if _, err := Merge(api, api, []byte(`{]`), Options{}); err == nil || !strings.HasPrefix(err.Error(), "theirs: ") {
 		t.Errorf("error is %v, want one that names theirs", err)
 	}
+	unsound := []byte(`{"nodes": [{"id": 1}], "links": []}`)
+	if _, err := Merge(unsound, unsound, unsound, Options{}); err == nil {
+		t.Error("what is no workflow was merged")
+	}
 }
 
 // Whatever three files say, the result is a workflow in its layout whose links lead to nodes, if those of the files do.
