@@ -199,7 +199,11 @@ func useColor(wanted string, out io.Writer) (bool, error) {
 }
 
 // diffSpec is where a workflow is: in a file, or in a revision.
-type diffSpec struct{ revision, path string }
+type diffSpec struct {
+	revision, path string
+	// file is whether the path is that of a file, from this folder; else it is one from the top of the repository.
+	file bool
+}
 
 func (s diffSpec) name() string {
 	switch {
@@ -219,12 +223,12 @@ func diffSpecs(args []string, dash int) (specs [2]diffSpec, err error) {
 		if strings.HasPrefix(after, ".") {
 			return specs, usagef("diff: %s: two dots are understood, three are not", args[0])
 		}
-		specs = [2]diffSpec{{orHead(before), args[1]}, {"", args[1]}}
+		specs = [2]diffSpec{{orHead(before), args[1], true}, {"", args[1], true}}
 		if both {
 			specs[1].revision = orHead(after)
 		}
 	case len(args) == 1:
-		specs = [2]diffSpec{{"HEAD", args[0]}, {"", args[0]}}
+		specs = [2]diffSpec{{"HEAD", args[0], true}, {"", args[0], true}}
 	default:
 		for i, arg := range args {
 			specs[i] = specOf(arg)
@@ -251,7 +255,7 @@ func specOf(arg string) diffSpec {
 	if _, err := os.Stat(arg); err == nil || !ok || revision == "" || path == "" {
 		return diffSpec{path: arg}
 	}
-	return diffSpec{revision, path}
+	return diffSpec{revision: revision, path: path}
 }
 
 func (s diffSpec) read(ctx context.Context, stdin io.Reader) ([]byte, error) {
@@ -261,14 +265,16 @@ func (s diffSpec) read(ctx context.Context, stdin io.Reader) ([]byte, error) {
 		}
 		return readLimited(s.path)
 	}
-	data, err := git(ctx, "", "cat-file", "blob", s.revision+":"+s.path)
-	if err == nil {
-		return data, nil
+	dir, object := "", s.revision+":"+s.path
+	switch {
+	case s.file && filepath.IsAbs(s.path):
+		dir, object = filepath.Dir(s.path), s.revision+":./"+filepath.Base(s.path)
+	case s.file:
+		object = s.revision + ":./" + filepath.ToSlash(filepath.Clean(s.path))
 	}
-	// A path of the command line is one from this folder; Git's own are from the top of the repository.
-	data, near := git(ctx, filepath.Dir(s.path), "cat-file", "blob", s.revision+":./"+filepath.Base(s.path))
-	if near == nil {
-		return data, nil
+	data, err := git(ctx, dir, "cat-file", "blob", object)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name(), err)
 	}
-	return nil, fmt.Errorf("%s: %w", s.name(), err)
+	return data, nil
 }

@@ -191,24 +191,28 @@ func names(a, b []Named) []string {
 	return all
 }
 
-// inputs compares the values and links of a node.
+// inputs compares the values and links of a node, in the order of the new one.
 func (c *comparison) inputs(a, b *Node, ref *Ref) {
 	listed := map[string]bool{}
+	input := func(name string) {
+		if !listed[name] {
+			listed[name] = true
+			c.input(nodePair{a, b}, name, ref)
+		}
+	}
 	for _, n := range []*Node{b, a} {
 		for _, l := range n.Literals {
-			c.input(a, b, l.Name, listed, ref)
+			input(l.Name)
 		}
 		for _, in := range n.Inputs {
-			c.input(a, b, in.Name, listed, ref)
+			input(in.Name)
 		}
 	}
 }
 
-func (c *comparison) input(a, b *Node, name string, listed map[string]bool, ref *Ref) {
-	if listed[name] {
-		return
-	}
-	listed[name] = true
+// input compares a value and a link of one name.
+func (c *comparison) input(p nodePair, name string, ref *Ref) {
+	a, b := p.old, p.new
 	v, inA := a.Literal(name)
 	w, inB := b.Literal(name)
 	from, fromA := a.Input(name)

@@ -9,12 +9,14 @@
 // everything, once so that ids hardly count. Each begins with anchors, which are pairs of nodes that are alike in their
 // values and in everything around them. For the others it scores pairs of one class, by what share of values, title, and
 // neighbours by input they have in common, and takes the best pair again and again; a pair that was taken raises the scores
-// of its neighbours' pairs. Last, a node without a counterpart is replaced by one of another class that stands in the same
-// place of the wiring. The matching that leaves fewer changes is right, the first where both leave as many. No step depends
-// on the order of a map, so that two runs give the same.
+// of its neighbours' pairs. Nodes that nothing tells apart are paired in the order of their ids. Last, a node without a
+// counterpart is replaced by one of another class that stands in the same place of the wiring. The matching that leaves
+// fewer changes is right, the first where both leave as many. No step depends on the order of a map, so that two runs give
+// the same.
 //
 // The cost is O(n log n) for n nodes, values and links, and O(c log c) for the c pairs that are scored, of which there are at
-// most all of a class where that is few (4096), else 32 for each value, title and role of a node.
+// most all of a class where that is few (4096), else 32 for a node, and those of the neighbours of pairs: a node's inputs and
+// up to 256 for what it leads to.
 package diff
 
 import (

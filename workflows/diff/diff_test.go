@@ -207,6 +207,21 @@ func TestRenumberedAndEdited(t *testing.T) {
 	}
 }
 
+// Nodes that say the same are told apart by nothing, and are as many as before.
+func TestAlike(t *testing.T) {
+	text := func(first int) []byte {
+		var nodes []string
+		for i := range 1000 {
+			nodes = append(nodes, fmt.Sprintf(`"%d": {"class_type": "A", "inputs": {"x": 1}}`, first+i))
+		}
+		return []byte("{" + strings.Join(nodes, ",") + "}")
+	}
+	d := Compare(mustParse(t, text(1)), mustParse(t, text(5000)))
+	if len(d.Changes) != 1000 || slices.ContainsFunc(d.Changes, func(c Change) bool { return c.Kind != Renumbered }) {
+		t.Errorf("%d changes, want 1000 new ids", len(d.Changes))
+	}
+}
+
 // Two graphs of 1,000 nodes are compared within 100 ms on a machine of its own; the test allows a busy one more.
 func TestLargeGraphs(t *testing.T) {
 	for name, change := range map[string]func(*difftest.Flow){

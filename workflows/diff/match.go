@@ -118,6 +118,7 @@ func (m *matcher) run(idWeight int) {
 	m.anchorContent()
 	m.propose()
 	m.settle()
+	m.zip()
 	m.replace()
 }
 
@@ -189,6 +190,22 @@ func (m *matcher) settle() {
 		if m.free(c.i, c.j) {
 			m.pair(c.i, c.j)
 			m.spread(c.i, c.j)
+		}
+	}
+}
+
+// zip pairs nodes that are left though they and all around them are alike, in the order of their ids.
+func (m *matcher) zip() {
+	left := map[uint64][]int{}
+	for j, g := range m.b.nodes {
+		if g.mate < 0 {
+			left[g.deep[2]] = append(left[g.deep[2]], j)
+		}
+	}
+	for i, f := range m.a.nodes {
+		if js := left[f.deep[2]]; f.mate < 0 && len(js) > 0 && m.b.nodes[js[0]].class == f.class {
+			m.pair(i, js[0])
+			left[f.deep[2]] = js[1:]
 		}
 	}
 }
