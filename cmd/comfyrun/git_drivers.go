@@ -86,9 +86,9 @@ func gitDiffCommand() *cobra.Command {
 
 func (f *diffFlags) gitDiff(cmd *cobra.Command, args []string) error {
 	path, before, after := args[0], args[1], args[4]
-	target := path
-	if len(args) > 7 {
-		target = args[7]
+	target, renamed := path, ""
+	if len(args) > 8 {
+		target, renamed = args[7], args[8]
 	}
 	color, err := useColor("auto", cmd.OutOrStdout())
 	if err != nil {
@@ -103,7 +103,7 @@ func (f *diffFlags) gitDiff(cmd *cobra.Command, args []string) error {
 		}
 		words = string(out)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "diff --comfyrun a/%s b/%s\n%s", path, target, words)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "diff --comfyrun a/%s b/%s\n%s%s", path, target, renamed, words)
 	return err
 }
 
@@ -119,6 +119,9 @@ func (f *diffFlags) gitWords(cmd *cobra.Command, files [2]string, color bool) (s
 			return "", false
 		}
 		texts[i] = data
+	}
+	if texts[0] != nil && bytes.Equal(texts[0], texts[1]) {
+		return "", true
 	}
 	// A file that is new or gone is compared with an empty workflow of its format.
 	for i := range texts {
