@@ -103,6 +103,14 @@ test-s3: lib tools ## tests of object storage against MinIO and versitygw, and o
 	$(GO) test -tags s3 ./engine/models/...
 	$(GO) test -tags s3 -run '^TestOutputs$$' ./cmd/comfyrun
 
+.PHONY: image test-image
+image: lib ## pack comfyrun into a container image, dist/image (OCI layout), on a Debian machine; no container daemon
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/comfyrun-image ./cmd/comfyrun
+	$(GO) run ./charts/image --program bin/comfyrun-image --version '$(VERSION)' --revision "$$(git rev-parse HEAD)" --epoch "$$(git log -1 --format=%ct)"
+
+test-image: image ## unpack an image, draw with it in namespaces of its own; as root (build tag image)
+	$(GO) test -count=1 -tags image -run '^TestImage$$' ./charts/image
+
 test-full: test test-slow lint ## test, test-slow and lint
 
 bench: lib ## run the benchmarks (BENCH=regexp chooses)

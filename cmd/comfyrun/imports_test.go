@@ -57,6 +57,7 @@ var imports = []struct{ pkg, imports string }{
 	{"web/webtest", "engine engine/imagefile engine/tensor"},
 	{"web", "engine engine/library engine/logging engine/metrics engine/policy engine/queue engine/worker engine/models engine/imagefile engine/tensor engine/tracing web/auth web/remote workflows"},
 	{"charts", "workflows engine/models"},
+	{"charts/image", ""},
 	{"charts/charttest", ""},
 	{"cmd/comfyrun", "workflows/... engine/... nodes/... web/... charts/..."},
 }
@@ -92,6 +93,8 @@ var homes = map[string]string{
 	"github.com/vbauerster/mpb/v8":      "cmd/comfyrun",
 	"github.com/google/go-cmp":          "test",
 	"github.com/rogpeppe/go-internal":   "test",
+
+	"github.com/google/go-containerregistry": "charts/image",
 }
 
 // native are the packages that may need cgo, themselves or through an import; all others build with CGO_ENABLED=0.
