@@ -25,6 +25,7 @@ var imports = []struct{ pkg, imports string }{
 	{"engine/models", ""},
 	{"engine/models/demo", "engine/models"},
 	{"engine/models/fetch", "engine/models"},
+	{"engine/models/live", "engine/models engine/models/fetch"},
 	{"engine/models/s3", "engine/models engine/models/fetch"},
 	{"engine/imagefile", "engine/tensor"},
 	{"engine/compare", "engine/imagefile"},

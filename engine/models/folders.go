@@ -51,7 +51,25 @@ type Folder struct {
 
 // Folders is the table of model folders. The zero value knows none. It is filled first and then only read: its reading
 // methods may be called from several goroutines.
-type Folders struct{ list []Folder }
+type Folders struct {
+	list []Folder
+	pins Pins
+}
+
+// Pins leads names of folders to files by other means than looking into directories. What it knows goes before what
+// directories have. Its methods are called from several goroutines at once.
+type Pins interface {
+	// Names lists names of the folder with a key. Their files need not be there yet.
+	Names(key string) []string
+	// Path returns the file of a name; false for names that are not known and files that are not there.
+	Path(key, name string) (file string, ok bool)
+}
+
+// Pin sets what goes before the directories.
+func (f *Folders) Pin(p Pins) { f.pins = p }
+
+// With returns the table with other pins, nil for none.
+func (f *Folders) With(p Pins) *Folders { return &Folders{f.list, p} }
 
 // NewFolders returns ComfyUI's table for models directories laid out as ComfyUI's own, searched in the order given. A
 // directory need not exist.
@@ -123,7 +141,7 @@ func (f *Folders) Paths(key string) []string {
 	return nil
 }
 
-// Names lists the model files of a folder, sorted by code point, each name once. It looks into subdirectories and
+// Names lists the model files of a folder and its pinned names, sorted by code point, each name once. It looks into subdirectories and
 // follows links; directories that cannot be read are left out, and so are .git directories.
 func (f *Folders) Names(key string) []string {
 	folder := f.find(key)
@@ -136,6 +154,9 @@ func (f *Folders) Names(key string) []string {
 		w.directory(dir, nil)
 		names = append(names, w.names...)
 	}
+	if f.pins != nil {
+		names = append(names, f.pins.Names(folder.Key)...)
+	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
@@ -147,6 +168,11 @@ func (f *Folders) Path(key, name string) (string, error) {
 	folder := f.find(key)
 	if folder == nil {
 		return "", &MissingError{Folder: canonical(key), Name: name}
+	}
+	if f.pins != nil {
+		if file, ok := f.pins.Path(folder.Key, name); ok {
+			return file, nil
+		}
 	}
 	inside := filepath.Clean(string(filepath.Separator) + filepath.FromSlash(name))
 	for _, dir := range folder.Paths {

@@ -161,3 +161,54 @@ func TestEditDistance(t *testing.T) {
 		}
 	}
 }
+
+// pinMap is pins as a table of files by FOLDER/NAME.
+type pinMap map[string]string
+
+func (p pinMap) Names(key string) (names []string) {
+	for name := range p {
+		if rest, ok := strings.CutPrefix(name, key+"/"); ok {
+			names = append(names, rest)
+		}
+	}
+	return names
+}
+
+func (p pinMap) Path(key, name string) (string, bool) {
+	file := p[key+"/"+name]
+	return file, file != ""
+}
+
+func TestPins(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "vae"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a.pt", "c.pt"} {
+		if err := os.WriteFile(filepath.Join(root, "vae", name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain := NewFolders([]string{root})
+	pinned := plain.With(pinMap{"vae/a.pt": "/x/a", "vae/b.pt": "", "text_encoders/e.pt": "/x/e"})
+	if diff := cmp.Diff([]string{"a.pt", "b.pt", "c.pt"}, pinned.Names("vae")); diff != "" {
+		t.Error(diff)
+	}
+	for _, c := range []struct{ key, name, want string }{
+		{"vae", "a.pt", "/x/a"}, {"vae", "c.pt", filepath.Join(root, "vae", "c.pt")}, {"clip", "e.pt", "/x/e"},
+	} {
+		if got, err := pinned.Path(c.key, c.name); err != nil || got != c.want {
+			t.Errorf("%s/%s is %s, %v; want %s", c.key, c.name, got, err, c.want)
+		}
+	}
+	if _, err := pinned.Path("vae", "b.pt"); !errors.Is(err, ErrMissing) {
+		t.Errorf("a pinned name without a file: error is %v", err)
+	}
+	if got := len(plain.Names("vae")); got != 2 {
+		t.Errorf("the table without pins has %d names", got)
+	}
+	plain.Pin(pinMap{"vae/z.pt": ""})
+	if got := len(plain.Names("vae")); got != 3 {
+		t.Errorf("with a pin it has %d names", got)
+	}
+}

@@ -159,6 +159,7 @@ func (s *Store) remove(ctx context.Context, b Blob) error {
 		return err
 	}
 	_ = os.Remove(s.usedFile(b.Digest)) // nothing depends on the note
+	_ = os.RemoveAll(s.versions(b.Digest))
 	return nil
 }
 

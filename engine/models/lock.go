@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path"
@@ -131,13 +132,36 @@ func WriteLock(file string, lock *Lock) error {
 	return replaceFile(file, bytes.NewReader(data))
 }
 
-// Find returns the entry of a name.
+// Find returns the entry of a name, which may also be one of Aliases.
 func (l *Lock) Find(name string) (Entry, bool) {
 	i := slices.IndexFunc(l.Models, func(e Entry) bool { return e.Name == name })
 	if i < 0 {
-		return Entry{}, false
+		e, ok := l.Aliases()[name]
+		return e, ok
 	}
 	return l.Models[i], true
+}
+
+// Aliases are names by labels: FOLDER/DIR@LABEL stands for the only entry right in the directory FOLDER/DIR that carries
+// the label. A label that several entries of a directory carry, or that makes the name of an entry, makes none.
+func (l *Lock) Aliases() map[string]Entry {
+	aliases, count := map[string]Entry{}, map[string]int{}
+	for _, e := range l.Models {
+		dir := path.Dir(e.Name)
+		if !strings.Contains(dir, "/") {
+			continue // the file is in no directory of its folder
+		}
+		for _, label := range e.Labels {
+			alias := dir + "@" + label
+			aliases[alias] = e
+			count[alias]++
+		}
+	}
+	for _, e := range l.Models {
+		count[e.Name] = 2
+	}
+	maps.DeleteFunc(aliases, func(alias string, _ Entry) bool { return count[alias] > 1 })
+	return aliases
 }
 
 // Set puts an entry into the lock, in the place of one of its name if there is one.

@@ -204,3 +204,33 @@ func FuzzParseLock(f *testing.F) {
 		}
 	})
 }
+
+func TestAliases(t *testing.T) {
+	entry := func(name string, labels ...string) Entry { return Entry{Name: name, Labels: labels} }
+	lock := Lock{Models: []Entry{
+		entry("checkpoints/portrait/1.safetensors", "stable", "old"), entry("checkpoints/portrait/2.safetensors", "canary"),
+		entry("checkpoints/portrait/deep/3.safetensors", "stable"), entry("checkpoints/top.safetensors", "stable"),
+		entry("loras/style/a.safetensors", "stable"), entry("loras/style/b.safetensors", "stable"),
+		entry("vae/x/1.pt", "new"), entry("vae/x@new"),
+	}}
+	got := map[string]string{}
+	for alias, e := range lock.Aliases() {
+		got[alias] = e.Name
+	}
+	want := map[string]string{
+		"checkpoints/portrait@stable": "checkpoints/portrait/1.safetensors", "checkpoints/portrait@old": "checkpoints/portrait/1.safetensors",
+		"checkpoints/portrait@canary": "checkpoints/portrait/2.safetensors", "checkpoints/portrait/deep@stable": "checkpoints/portrait/deep/3.safetensors",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if e, ok := lock.Find("checkpoints/portrait@canary"); !ok || e.Name != "checkpoints/portrait/2.safetensors" {
+		t.Errorf("found %v, %v", e, ok)
+	}
+	if e, ok := lock.Find("vae/x@new"); !ok || e.Name != "vae/x@new" {
+		t.Errorf("an entry of that name: found %v, %v", e, ok)
+	}
+	if e, ok := lock.Find("loras/style@stable"); ok {
+		t.Errorf("an ambiguous label: found %v", e)
+	}
+}

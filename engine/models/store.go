@@ -111,6 +111,20 @@ func (s *Store) Link(e Entry) (string, error) {
 	return name, nil
 }
 
+// Version returns a name of the entry's blob that no other version of the file has: the entry's own, in a directory of its
+// digest. It is made when it is not there. Where it cannot be made, it is the blob's.
+func (s *Store) Version(e Entry) string {
+	name := filepath.Join(s.versions(e.SHA256), filepath.FromSlash(e.Name))
+	if err := link(name, s.Blob(e)); err != nil {
+		return s.Blob(e)
+	}
+	return name
+}
+
+func (s *Store) versions(digest string) string {
+	return filepath.Join(s.Dir, "blobs", "versions", digest)
+}
+
 // Touch notes that the entry's blob is used now. A note that cannot be written is left out: it only guides what is
 // removed first.
 func (s *Store) Touch(e Entry) {

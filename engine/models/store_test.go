@@ -147,3 +147,31 @@ func noStrayFiles(t *testing.T, dir string, want ...string) {
 		t.Errorf("files are %v, %v; want %v", got, err, want)
 	}
 }
+
+// A version's name outlives a change of what the entry's name leads to, and goes with its blob.
+func TestVersions(t *testing.T) {
+	source := &memory{files: map[string]string{"mem:old": "old", "mem:new": "new!"}}
+	store := Store{Dir: t.TempDir(), Fetchers: map[string]Fetcher{"mem": source}}
+	old, next := entryFor("old", "mem:old"), entryFor("new!", "mem:new")
+	if _, err := store.Ensure(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	version := store.Version(old)
+	if _, err := store.Ensure(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{version: "old", store.Version(old): "old", store.Version(next): "new!", store.Name(old): "new!"} {
+		if text, err := os.ReadFile(file); string(text) != want {
+			t.Errorf("%s holds %q, %v; want %q", file, text, err, want)
+		}
+	}
+	if filepath.Base(version) != "x.pt" {
+		t.Errorf("the version is called %s", version)
+	}
+	if err := store.Remove(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(version); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the version of a removed blob stays: %v", err)
+	}
+}

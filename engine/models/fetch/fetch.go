@@ -136,7 +136,7 @@ func (f *Fetcher) tell(e Event) {
 const filesAtOnce = 4
 
 // Fetch does what a plan says. A file that cannot be had does not keep the others from coming; the error has all that
-// went wrong.
+// went wrong. Several calls may run at one time; a file that two of them want comes once.
 func (f *Fetcher) Fetch(ctx context.Context, plan *Plan) error {
 	f.setup()
 	if err := f.checkSpace(plan); err != nil {
@@ -147,7 +147,7 @@ func (f *Fetcher) Fetch(ctx context.Context, plan *Plan) error {
 	failed := make([]error, len(plan.Items))
 	for i, item := range plan.Items {
 		group.Go(func() error {
-			failed[i] = f.do(ctx, item)
+			failed[i] = f.do(ctx, item, !plan.Unnamed)
 			return nil
 		})
 	}
@@ -158,8 +158,8 @@ func (f *Fetcher) Fetch(ctx context.Context, plan *Plan) error {
 	return errors.Join(failed...)
 }
 
-// do brings one file into the store and shows it under its name.
-func (f *Fetcher) do(ctx context.Context, item Item) error {
+// do brings one file into the store and, if wanted, shows it under its name.
+func (f *Fetcher) do(ctx context.Context, item Item, named bool) error {
 	var err error
 	switch item.Action {
 	case ActionAdopt:
@@ -167,7 +167,7 @@ func (f *Fetcher) do(ctx context.Context, item Item) error {
 	case ActionFetch:
 		err = f.download(ctx, item.Entry)
 	}
-	if err == nil {
+	if err == nil && named {
 		_, err = f.Store.Link(item.Entry)
 	}
 	if err != nil {

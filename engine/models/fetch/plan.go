@@ -28,6 +28,9 @@ type Plan struct {
 	Bytes int64  `json:"bytes"` // to download, less what unfinished downloads have
 	Room  int64  `json:"room"`  // to take on the store's disk, less what unfinished downloads have reserved
 	Free  int64  `json:"free"`  // on the store's disk
+
+	// Unnamed keeps the names as they are: the files come into the store and are not shown.
+	Unnamed bool `json:"-"`
 }
 
 // Item is what Fetch would do about one entry.
