@@ -27,6 +27,7 @@ type execution struct {
 	progress *progressState
 	again    string // output node whose earlier results were just told
 
+	started  bool              // that was told
 	history  []json.RawMessage // messages that are recorded
 	warnings []Warning
 	ending   *ending // how the run ended; nil: not yet
@@ -125,14 +126,14 @@ func (x *execution) perform(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	plan, err := x.plan()
-	if err != nil {
-		return err
-	}
 	if limit := x.w.TimeLimit; limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, &TimeLimitError{limit})
 		defer cancel()
+	}
+	plan, err := x.plan(ctx)
+	if err != nil {
+		return err
 	}
 	done, err := x.w.Runner.Run(ctx, plan, engine.RunOptions{Events: x.event, Extra: extra})
 	if done != nil {
@@ -141,10 +142,13 @@ func (x *execution) perform(ctx context.Context) (err error) {
 	return err
 }
 
-func (x *execution) plan() (*engine.Plan, error) {
+func (x *execution) plan(ctx context.Context) (*engine.Plan, error) {
 	g, err := workflows.Parse(x.lease.Prompt.Graph)
 	if err != nil {
 		return nil, fmt.Errorf("read workflow: %w", err)
+	}
+	if err := x.prepare(ctx, g); err != nil {
+		return nil, err
 	}
 	var o engine.PlanOptions
 	if len(x.lease.Prompt.Targets) > 0 {
@@ -190,9 +194,7 @@ func (x *execution) fail(err error) {
 	if x.invalid != nil && len(x.invalid.Errors) > 0 {
 		e.Node, e.Class = x.invalid.Errors[0].Node, x.invalid.Errors[0].Class
 	}
-	if len(x.history) == 0 {
-		x.record("execution_start", encode(stamped{x.prompt, stamp(time.Now())}))
-	}
+	x.start(time.Now())
 	f := x.failure(e, x.executed(), nil)
 	f.Traceback, f.Timestamp = []string{err.Error()}, stamp(time.Now())
 	x.ending = &ending{"execution_error", encode(f)}

@@ -14,7 +14,7 @@ import (
 func (x *execution) event(e engine.Event) {
 	switch e.Kind {
 	case engine.EventStart:
-		x.record("execution_start", encode(stamped{x.prompt, stamp(e.Time)}))
+		x.start(e.Time)
 	case engine.EventCached:
 		x.record("execution_cached", encode(cached{list(e.Nodes), stamped{x.prompt, stamp(e.Time)}}))
 	case engine.EventExecuting:

@@ -39,6 +39,10 @@ type Worker struct {
 	// has ended. Then it is given back to the queue.
 	Drain time.Duration
 
+	// Prepare is called before a prompt is planned, within its time limit: what it
+	// needs is brought here. Its error, best a *engine.NodeError, makes the
+	// prompt a failed one. Nil: everything is here.
+	Prepare func(ctx context.Context, p *Preparation) error
 	// Observe is told what happens. Nil: nobody is.
 	Observe Observer
 	// After is called when a prompt has run, whatever came of it, and before
@@ -94,6 +98,28 @@ func (w *Worker) forget() {
 	w.mu.Unlock()
 	if w.Forget != nil && (models || results) {
 		w.Forget(models, results)
+	}
+}
+
+// WhenIdle calls f while no prompt runs, and keeps the next one waiting until f
+// returns. A running prompt is waited for, as long as ctx lasts.
+func (w *Worker) WhenIdle(ctx context.Context, f func()) error {
+	idle := make(chan struct{})
+	go func() {
+		w.working.Lock()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		defer w.working.Unlock()
+		f()
+		return nil
+	case <-ctx.Done():
+		go func() {
+			<-idle
+			w.working.Unlock()
+		}()
+		return context.Cause(ctx)
 	}
 }
 
