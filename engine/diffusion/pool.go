@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/onnx"
@@ -56,6 +58,15 @@ func (c *component) key() string {
 	return fmt.Sprintf("%s@%d,%d#%s%s", c.file.Path, c.file.Size, c.stamp, c.name, c.variant)
 }
 
+// origin holds the places of the files that the component's weights come from.
+func (c *component) origin() string {
+	places := []string{c.key()}
+	for _, s := range c.steps {
+		places = append(places, s.name)
+	}
+	return strings.Join(places, "\n")
+}
+
 // digest identifies what the component computes by the content of its file; by
 // the file's place where it cannot be read.
 func (c *component) digest(d *weights.Digests) string {
@@ -93,6 +104,8 @@ type entry struct {
 	bytes, own int64
 	users      int
 	used       int64 // pool.clock at the last use
+	// origin holds the places of the files that the weights come from.
+	origin string
 }
 
 func newPool(r *Runtime) *pool { return &pool{runtime: r, entries: map[string]*entry{}} }
@@ -147,7 +160,7 @@ func (p *pool) enter(c *component) (e *entry, mine bool) {
 	defer p.mu.Unlock()
 	e, ok := p.entries[c.key()]
 	if !ok {
-		e = &entry{ready: make(chan struct{})}
+		e = &entry{ready: make(chan struct{}), origin: c.origin()}
 		p.entries[c.key()] = e
 	}
 	e.users++
@@ -196,6 +209,19 @@ func (p *pool) shrink(limit int64) {
 	}
 }
 
+// forgetFiles closes the unused sessions of files.
+func (p *pool) forgetFiles(paths []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, e := range p.entries {
+		ofThem := slices.ContainsFunc(paths, func(path string) bool { return strings.Contains(e.origin, path) })
+		if e.users == 0 && ofThem {
+			e.session.Close()
+			delete(p.entries, key)
+		}
+	}
+}
+
 // total returns the bytes of all sessions, those that several map once.
 func (p *pool) total() int64 {
 	var total int64
@@ -217,6 +243,7 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	located, err := c.locate(ctx, p.runtime.options.Cache)
 	// Once mapped, the weights need no name in the file system any more.
 	defer located.close()
@@ -231,6 +258,9 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 	}
 	e.session, e.shared, e.bytes = session, c.sharedKey(), c.weightBytes()
 	e.own = located.own
+	if o.Loaded != nil {
+		o.Loaded(c.file.Path, time.Since(began))
+	}
 	return nil
 }
 

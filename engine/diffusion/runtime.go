@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/nn"
@@ -43,6 +44,9 @@ type Options struct {
 	// Embedding finds the file of a textual inversion by the name that a prompt
 	// gives; nil finds none.
 	Embedding func(name string) (path string, ok bool)
+	// Loaded is told of each network that was loaded: the file of its weights,
+	// without links, and how long it took. Nil tells nobody.
+	Loaded func(path string, took time.Duration)
 	// Profile is the prefix of ONNX Runtime's profile files, one per session;
 	// "" writes none.
 	Profile string
@@ -96,6 +100,10 @@ func (r *Runtime) Version() (string, error) {
 
 // Free drops every session that is not running.
 func (r *Runtime) Free() { r.pool.shrink(0) }
+
+// Forget drops the sessions of files that are not running. A path is one of
+// Model.File and its like.
+func (r *Runtime) Forget(paths ...string) { r.pool.forgetFiles(paths) }
 
 // Close drops all sessions. Nothing may be running.
 func (r *Runtime) Close() error {

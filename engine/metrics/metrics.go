@@ -51,6 +51,12 @@ type Metrics struct {
 	refusals     prometheus.Counter
 	webhooks     *prometheus.CounterVec
 	inputs       *prometheus.CounterVec
+
+	loadTime *prometheus.HistogramVec
+	models   bounded // that loadTime has
+	fetched  prometheus.Counter
+	swaps    *prometheus.CounterVec
+	stale    prometheus.Gauge
 }
 
 // New makes the figures and their registry, with those of the Go runtime and the process.
@@ -61,8 +67,9 @@ func New(o Options) *Metrics {
 	}
 	m.declareWork()
 	m.declareServer()
+	m.declareModels()
 	m.registry.MustRegister(m.prompts, m.promptTime, m.wait, m.running, m.nodes, m.nodeTime, m.requests, m.requestTime,
-		m.authFailures, m.refusals, m.webhooks, m.inputs, buildInfo(o.Version),
+		m.authFailures, m.refusals, m.webhooks, m.inputs, m.loadTime, m.fetched, m.swaps, m.stale, buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.watch(o)
 	return m

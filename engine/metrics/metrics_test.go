@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -44,6 +45,12 @@ func busy() *Metrics {
 	m.Refused()
 	m.Webhook("delivered")
 	m.RemoteInput("fetched")
+	for i := range labelledModels + 5 {
+		m.ModelLoaded(fmt.Sprintf("checkpoints/%d.safetensors", i), 2*time.Second)
+	}
+	m.ModelBytes(77)
+	m.ModelsSwapped(nil)
+	m.ModelsSwapped(errors.New("no such model"))
 	return m
 }
 
@@ -68,6 +75,8 @@ func TestValues(t *testing.T) {
 		`comfyrun_nodes_total{result="cached"} 1`, `comfyrun_http_requests_total{code="200",method="GET",route="/view"} 1`,
 		`comfyrun_http_requests_total{code="404",method="other",route="other"} 1`, `comfyrun_websocket_clients 2`,
 		`comfyrun_cache_bytes 4096`, `comfyrun_ready 1`, `comfyrun_webhook_deliveries_total{outcome="delivered"} 1`,
+		`comfyrun_model_load_seconds_count{model="checkpoints/7.safetensors"} 1`, `comfyrun_model_load_seconds_sum{model="other"} 10`,
+		`comfyrun_model_fetch_bytes_total 77`, `comfyrun_model_swaps_total{outcome="done"} 1`, `comfyrun_models_stale 1`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("no line %s", line)
@@ -132,5 +141,8 @@ func TestNil(t *testing.T) {
 	m.Refused()
 	m.Webhook("")
 	m.RemoteInput("")
+	m.ModelLoaded("", 0)
+	m.ModelBytes(1)
+	m.ModelsSwapped(nil)
 	m.CountSockets(nil)
 }
