@@ -74,6 +74,13 @@ func (c *Condition) Met() { c.set(true, "") }
 // Unmet says that it is not, or not any more, and why.
 func (c *Condition) Unmet(why string) { c.set(false, why) }
 
+// Note says something about the condition, and leaves open or settled what is: "" for nothing to say.
+func (c *Condition) Note(text string) {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.detail = text
+}
+
 func (c *Condition) set(met bool, detail string) {
 	r := c.of
 	r.mu.Lock()

@@ -56,6 +56,9 @@ func TestReadiness(t *testing.T) {
 		t.Error(diff)
 	}
 	models.Met()
+	models.Note("an older one")
+	expect(200, "ready\n[+] runtime\n[+] models warmed: an older one\n[+] queue reachable\n")
+	models.Note("")
 	ready.Drain()
 	ready.Drain()
 	expect(503, "draining\n[+] runtime\n[+] models warmed\n[+] queue reachable\n")

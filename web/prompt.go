@@ -146,8 +146,7 @@ func (s *Server) readPrompt(ctx context.Context, fields bodyFields) (p queue.Pro
 	if err != nil {
 		return p, nil, err
 	}
-	catalog := s.Catalog()
-	graph, exact, err := s.readGraph(raw, catalog)
+	graph, exact, err := s.readGraph(raw, s.Catalog())
 	if err != nil {
 		return p, nil, err
 	}
@@ -155,7 +154,7 @@ func (s *Server) readPrompt(ctx context.Context, fields bodyFields) (p queue.Pro
 	if err != nil {
 		return p, nil, err
 	}
-	if plan, err = engine.NewPlan(graph, catalog, engine.PlanOptions{Targets: targets}); err != nil {
+	if plan, err = s.plan(graph, engine.PlanOptions{Targets: targets}); err != nil {
 		return p, nil, err
 	}
 	if err := s.checkPlan(plan); err != nil {
@@ -169,6 +168,19 @@ func (s *Server) readPrompt(ctx context.Context, fields bodyFields) (p queue.Pro
 		p.Graph = encodeGraph(plan.Graph, graph)
 	}
 	return p, plan, fields.extra(&p)
+}
+
+// plan checks a workflow.
+func (s *Server) plan(graph *workflows.Graph, o engine.PlanOptions) (*engine.Plan, error) {
+	plan, err := engine.NewPlan(graph, s.Catalog(), o)
+	invalid, _ := errors.AsType[*engine.InvalidError](err)
+	if err == nil {
+		invalid = plan.Invalid
+	}
+	if invalid != nil && s.Explain != nil {
+		s.Explain(invalid)
+	}
+	return plan, err
 }
 
 // noPrompt refuses a body without a prompt; one that is a workflow itself gets a hint.

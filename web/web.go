@@ -69,6 +69,9 @@ type Options struct {
 	// Devices are the entries of GET /system_stats that hold models. Nil: the processor and the machine's memory.
 	Devices func() []Device
 
+	// Explain may say more about what is wrong with a workflow, by changing the Details of its errors. Nil: there is no more to say.
+	Explain func(*engine.InvalidError)
+
 	// Free is told to forget the models, the node results, or both. Nil: nothing to forget.
 	Free func(models, results bool)
 }
