@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,8 @@ type machine struct {
 	defined   *definitions.Set
 	runner    *engine.Runner
 	sums      map[string]string // of model files that runs used before, by path
+
+	loaded func(path string, took time.Duration) // is told of networks that were loaded; nil: nobody is
 }
 
 // machineFlags are the flags of every command that runs workflows.
@@ -104,6 +107,11 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 	m.diffusion, err = diffusion.Open(diffusion.Options{
 		Library: func() (string, error) { return libraryOf(cmd) },
 		Device:  f.device, Threads: f.threads, Cache: cache, Digests: &m.digests, Embedding: nodes.EmbeddingFinder(m.folders),
+		Loaded: func(path string, took time.Duration) {
+			if m.loaded != nil {
+				m.loaded(path, took)
+			}
+		},
 	})
 	if err != nil {
 		return nil, asUsage(err)

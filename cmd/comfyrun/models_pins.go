@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/engine/models/fetch"
+	"github.com/comfyrun/comfyrun/engine/models/live"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
 
@@ -32,119 +30,60 @@ func (f *pinFlags) add(cmd *cobra.Command) {
 
 // pins holds model files to what models.lock says of them.
 type pins struct {
-	lock     *models.Lock
-	folders  *models.Folders
-	digests  *weights.Digests
-	fetcher  *fetch.Fetcher
-	missing  bool // may be fetched
-	paranoid bool
-	stderr   io.Writer
-	lines    func(fetchLine) // nil without
+	*live.Keeper
+	lock   *models.Lock
+	stderr io.Writer
+	lines  func(fetchLine) // nil without
 }
 
-// open reads the lock.
+// open reads the lock. The machine's folders have its names from then on.
 func (f *pinFlags) open(cmd *cobra.Command, home Home, m *machine) (*pins, error) {
-	if f.fetch != "never" && f.fetch != "missing" {
-		return nil, usagef("read --fetch: %q is none of never and missing", f.fetch)
-	}
-	lock, err := readLock(f.lock, f.fetch == "missing")
+	keeper, err := f.keeper(home, m, nil)
 	if err != nil {
 		return nil, err
 	}
-	fetcher, _, err := f.sources.fetcher(home, m.folders, &m.digests)
-	return &pins{lock, m.folders, &m.digests, fetcher, f.fetch == "missing", f.paranoid, cmd.ErrOrStderr(), nil}, err
+	return &pins{keeper, keeper.Set().Lock(), cmd.ErrOrStderr(), nil}, nil
 }
 
-// Ensure makes pinned model files fit for use: what is there is compared with its pin, what is not there is fetched if that
-// is allowed. Names have the form FOLDER/NAME; those that are not pinned are left alone. A wrong file is an ErrDigest, a
-// missing one an ErrMissing.
+// keeper reads the lock and puts its names before the machine's folders. bytes, which may be nil, is told what arrives.
+func (f *pinFlags) keeper(home Home, m *machine, bytes func(n int64)) (*live.Keeper, error) {
+	if f.fetch != "never" && f.fetch != "missing" {
+		return nil, usagef("read --fetch: %q is none of never and missing", f.fetch)
+	}
+	folders := m.folders.With(nil)
+	fetcher, _, err := f.sources.fetcher(home, folders, &m.digests)
+	if err != nil {
+		return nil, err
+	}
+	sums := fetch.Sums(&m.digests)
+	if f.paranoid {
+		sums = forgetful{}
+	}
+	keeper, err := live.Open(live.Options{
+		File: f.lock, Optional: f.lock == defaultLock && f.fetch != "missing",
+		Fetcher: fetcher, Folders: folders, Sums: sums, Missing: f.fetch == "missing", Bytes: bytes,
+	})
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	m.folders.Pin(keeper)
+	return keeper, nil
+}
+
+// forgetful reads files each time.
+type forgetful struct{}
+
+// Digest is of fetch.Sums.
+func (forgetful) Digest(ctx context.Context, file string) (string, error) {
+	return (&weights.Digests{}).Digest(ctx, file)
+}
+
+// Ensure makes the files of names fit for use, see live.Set.Ensure, and tells people how fetching goes.
 func (p *pins) Ensure(ctx context.Context, names ...string) error {
-	var absent []models.Entry
-	for _, name := range names {
-		e, pinned := p.lock.Find(name)
-		if !pinned {
-			continue
-		}
-		there, err := p.check(ctx, e)
-		if err != nil {
-			return err
-		}
-		if !there {
-			absent = append(absent, e)
-		}
-	}
-	if len(absent) == 0 {
-		return nil
-	}
-	if err := p.fetch(ctx, absent); err != nil {
-		return err
-	}
-	for _, e := range absent {
-		if there, err := p.check(ctx, e); err != nil || !there {
-			return errors.Join(err, p.notThere(e))
-		}
-	}
-	return nil
-}
-
-// check compares the file that a workflow would get with its pin. A name in the store that leads to another project's
-// version of it is led to this one, if the store has that.
-func (p *pins) check(ctx context.Context, e models.Entry) (there bool, err error) {
-	folder, name := e.Split()
-	file, err := p.folders.Path(folder, name)
-	if errors.Is(err, models.ErrMissing) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if file == p.fetcher.Store.Name(e) && p.fetcher.Store.Has(e) {
-		if info, err := os.Lstat(file); err == nil && info.Mode()&os.ModeSymlink != 0 {
-			if _, err := p.fetcher.Store.Link(e); err != nil {
-				return false, err
-			}
-		}
-	}
-	digests := p.digests
-	if p.paranoid {
-		digests = &weights.Digests{}
-	}
-	sum, err := digests.Digest(ctx, file)
-	if err != nil {
-		return false, err
-	}
-	if sum != e.SHA256 {
-		return true, fmt.Errorf("check %s: %w: %s has sha256 %s, and models.lock pins %s", e, models.ErrDigest, file, sum, e.SHA256)
-	}
-	return true, nil
-}
-
-// fetch gets what is not there, or says how that can be done.
-func (p *pins) fetch(ctx context.Context, absent []models.Entry) error {
-	if !p.missing {
-		var all []error
-		for _, e := range absent {
-			all = append(all, p.notThere(e))
-		}
-		return errors.Join(all...)
-	}
-	plan, err := p.fetcher.Plan(ctx, absent)
-	if err != nil {
-		return err
-	}
-	report := newFetchReporter(p.stderr, plan.Bytes, p.lines)
-	defer report.end()
-	p.fetcher.Events = report.event
-	return p.fetcher.Fetch(ctx, plan)
-}
-
-func (p *pins) notThere(e models.Entry) error {
-	folder, name := e.Split()
-	_, err := p.folders.Path(folder, name)
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w; models.lock pins it: comfyrun models fetch gets it, and so does --fetch=missing", err)
+	return p.Keeper.Ensure(ctx, names, func(plan *fetch.Plan) (func(fetch.Event), func()) {
+		report := newFetchReporter(p.stderr, plan.Bytes, p.lines)
+		return report.event, report.end
+	})
 }
 
 // ensurePinned is Ensure for all models that the jobs of exec name.
@@ -161,7 +100,7 @@ func (f *execFlags) ensurePinned(cmd *cobra.Command, home Home, s *session, jobs
 		return err
 	}
 	var names []string
-	known := knownNames(p.lock, p.folders, "embeddings")
+	known := knownNames(p.lock, s.folders, "embeddings")
 	for _, j := range jobs {
 		g, err := j.graph(&f.rows)
 		if err != nil {

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/comfyrun/comfyrun/engine/models"
-	"github.com/comfyrun/comfyrun/engine/models/fetch"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
 
@@ -31,22 +29,34 @@ func TestParanoidFindsFlippedBit(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(100 * time.Millisecond) // files that are very young are not remembered
-	digests := &weights.Digests{Dir: filepath.Join(home.Weights(), "digests")}
-	p := pins{lock: &models.Lock{Models: []models.Entry{e}}, folders: models.NewFolders([]string{home.Models()}), stderr: io.Discard,
-		digests: digests, fetcher: &fetch.Fetcher{Store: &models.Store{Dir: string(home)}}}
-	if err := p.Ensure(t.Context(), e.Name, "vae/not-pinned.pt"); !errors.Is(err, models.ErrDigest) {
+	lock := &models.Lock{Models: []models.Entry{e}}
+	lockFile := filepath.Join(string(home), "models.lock")
+	if err := models.WriteLock(lockFile, lock); err != nil {
+		t.Fatal(err)
+	}
+	flags := pinFlags{lock: lockFile, fetch: "never", sources: sourceFlags{connections: 1}}
+	notes := filepath.Join(home.Weights(), "digests")
+	ensure := func() error {
+		m := &machine{folders: models.NewFolders([]string{home.Models()}), digests: weights.Digests{Dir: notes}}
+		k, err := flags.keeper(home, m, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k.Ensure(t.Context(), []string{e.Name, "vae/not-pinned.pt"}, nil)
+	}
+	if err := ensure(); !errors.Is(err, models.ErrDigest) {
 		t.Fatalf("a wrong file: error is %v, want ErrDigest", err)
 	}
-	rewriteNote(t, digests.Dir, e.SHA256)
-	p.digests = &weights.Digests{Dir: digests.Dir}
-	if err := p.Ensure(t.Context(), e.Name); err != nil {
+	rewriteNote(t, notes, e.SHA256)
+	if err := ensure(); err != nil {
 		t.Fatalf("the note is not believed: %v", err)
 	}
-	p.paranoid = true
-	if err := p.Ensure(t.Context(), e.Name); !errors.Is(err, models.ErrDigest) {
+	flags.paranoid = true
+	if err := ensure(); !errors.Is(err, models.ErrDigest) {
 		t.Errorf("paranoid: error is %v, want ErrDigest", err)
 	}
-	c := storeContext{home: home, folders: p.folders, lock: p.lock, digests: p.digests}
+	folders := models.NewFolders([]string{home.Models()})
+	c := storeContext{home: home, folders: folders, lock: lock, digests: &weights.Digests{Dir: notes}}
 	if err := c.verifyOne(t.Context(), e, 0); !errors.Is(err, models.ErrDigest) {
 		t.Errorf("verify: error is %v, want ErrDigest", err)
 	}

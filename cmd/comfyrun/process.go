@@ -21,11 +21,13 @@ import (
 	"github.com/comfyrun/comfyrun/engine/worker"
 	"github.com/comfyrun/comfyrun/web"
 	"github.com/comfyrun/comfyrun/web/remote"
+	"github.com/comfyrun/comfyrun/workflows"
 )
 
 // runFlags are the flags of serve and worker, which run prompts until they are told to stop.
 type runFlags struct {
 	machineFlags
+	pins     pinFlags
 	queue    queueFlags
 	output   string
 	warmup   pathsFlag
@@ -38,6 +40,7 @@ type runFlags struct {
 
 func (f *runFlags) add(cmd *cobra.Command) {
 	f.machineFlags.add(cmd)
+	f.pins.add(cmd)
 	f.queue.add(cmd)
 	f.logs.add(cmd)
 	flags := cmd.Flags()
@@ -75,11 +78,13 @@ func (f *runFlags) check() error {
 type process struct {
 	home    Home
 	machine *machine
+	models  *pinned
 	queue   *queue.Queue
 	worker  *worker.Worker
 	log     *slog.Logger
 	warmup  *warmup
-	temp    time.Duration // age of previews that are removed
+	warm    *web.Condition // that warmup has run; nil: there is none
+	temp    time.Duration  // age of previews that are removed
 	ready   *web.Readiness
 	metrics *metrics.Metrics
 	tracer  *tracing.Tracer
@@ -107,7 +112,11 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if p.machine, err = f.machineFlags.open(cmd, output); err != nil {
 		return nil, err
 	}
-	if err := p.offerDemo(cmd.Context()); err != nil {
+	err = f.openModels(p)
+	if err == nil {
+		err = p.offerDemo(cmd.Context())
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.machine.close())
 	}
 	if p.queue, err = f.queue.open(cmd.Context(), p.home); err != nil {
@@ -119,7 +128,7 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	}
 	p.tracer.Nodes(p.machine.catalog)
 	p.worker = &worker.Worker{
-		Queue: p.queue, Catalog: p.catalog, Runner: p.machine.runner, Forget: p.forget, Observe: worker.Observers{p.metrics, p.tracer},
+		Queue: p.queue, Catalog: p.catalog, Runner: p.machine.runner, Prepare: p.prepare, Forget: p.forget, Observe: worker.Observers{p.metrics, p.tracer},
 		Log: p.log, TimeLimit: f.limit, Previews: f.previews, Drain: f.drain,
 	}
 	return p, nil
@@ -147,16 +156,19 @@ func (p *process) offerDemo(ctx context.Context) error {
 
 // work warms up, then runs prompts until ctx ends and the last one with it.
 func (p *process) work(ctx context.Context) error {
+	if err := p.firstModels(ctx); err != nil {
+		return err
+	}
 	if p.warmup.needed() {
-		warm := p.ready.Expect("models warmed")
-		if err := p.warmup.run(ctx, p); err != nil {
+		if err := p.warmup.run(ctx, p, p.machine.folders, func(*workflows.Graph) bool { return true }); err != nil {
 			return err
 		}
-		warm.Met()
+		p.warm.Met()
 	}
-	var sweep sync.WaitGroup
-	defer sweep.Wait()
-	sweep.Go(func() { p.sweepTemp(ctx, p.temp) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { p.sweepTemp(ctx, p.temp) })
+	beside.Go(func() { p.followModels(ctx, true) })
 	return p.worker.Run(ctx)
 }
 

@@ -72,6 +72,10 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return errors.Join(err, p.close())
 	}
+	if !f.noRun {
+		p.models.named = f.options.Workflows
+		p.expect()
+	}
 	err = p.serve(cmd.Context(), s.HTTPServer(f.listen), f.work(p))
 	return errors.Join(err, s.Close(), p.close())
 }
@@ -80,7 +84,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 func (f *serveFlags) work(p *process) func(context.Context) error {
 	return func(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
-		if !f.noRun {
+		if f.noRun {
+			group.Go(func() error { p.followModels(ctx, false); return nil })
+		} else {
 			group.Go(func() error { return p.work(ctx) })
 		}
 		if p.webhooks != nil {
@@ -109,7 +115,7 @@ func (f *serveFlags) server(p *process) (*web.Server, error) {
 		return nil, err
 	}
 	o.Ready, o.Metrics = p.ready, p.metrics
-	o.Free, o.Unsupported = p.worker.Free, nodes.Unsupported
+	o.Free, o.Unsupported, o.Explain = p.worker.Free, nodes.Unsupported, p.explain
 	s, err := web.New(o)
 	return s, asUsage(err)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/nodes"
 	"github.com/comfyrun/comfyrun/workflows"
 )
@@ -37,16 +38,16 @@ func readWarmup(files []string) (*warmup, error) {
 
 func (w *warmup) needed() bool { return len(w.graphs) > 0 }
 
-// run runs the workflows one after the other. Their pictures go to a folder that is removed: nobody asked for them, and
+// run runs those of the workflows that are chosen, one after the other, with the models that folders have. Their pictures go to a folder that is removed: nobody asked for them, and
 // they would count in the names of those that somebody did. The models stay loaded; the results of the nodes are not kept.
-func (w *warmup) run(ctx context.Context, p *process) error {
+func (w *warmup) run(ctx context.Context, p *process, folders *models.Folders, chosen func(*workflows.Graph) bool) error {
 	aside, err := os.MkdirTemp("", "comfyrun-warmup-")
 	if err != nil {
 		return fmt.Errorf("make folder for warm-up: %w", err)
 	}
 	defer os.RemoveAll(aside)
 	dirs := nodes.Dirs{Input: p.machine.dirs.Input, Output: filepath.Join(aside, "output"), Temp: filepath.Join(aside, "temp")}
-	catalog, err := nodes.Catalog(&nodes.Runtime{Diffusion: p.machine.diffusion, Models: p.machine.folders, Dirs: dirs})
+	catalog, err := nodes.Catalog(&nodes.Runtime{Diffusion: p.machine.diffusion, Models: folders, Dirs: dirs})
 	if err != nil {
 		return err
 	}
@@ -54,6 +55,9 @@ func (w *warmup) run(ctx context.Context, p *process) error {
 		return err
 	}
 	for i, g := range w.graphs {
+		if !chosen(g) {
+			continue
+		}
 		started := time.Now()
 		if err := runOnce(ctx, g, catalog); err != nil {
 			return fmt.Errorf("warm up with %s: %w", w.files[i], err)

@@ -48,6 +48,7 @@ func (f *workerFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	server := &http.Server{Addr: f.listen, Handler: web.Probes(p.ready, p.metrics.Handler()), ReadHeaderTimeout: 10 * time.Second}
+	p.expect()
 	err = p.serve(cmd.Context(), server, p.work)
 	return errors.Join(err, p.close())
 }
