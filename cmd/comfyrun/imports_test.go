@@ -70,7 +70,7 @@ var homes = map[string]string{
 	"github.com/dlclark/regexp2":        "nodes",
 	"github.com/yalue/onnxruntime_go":   "engine/ort",
 	"github.com/pelletier/go-toml/v2":   "engine/models engine/library engine/policy engine/golden",
-	"go.yaml.in/yaml/v2":                "engine/models web charts",
+	"go.yaml.in/yaml/v2":                "engine/models web charts cmd/comfyrun",
 	"golang.org/x/text":                 "engine/tokenizer",
 	"golang.org/x/image":                "engine/imagefile",
 	"golang.org/x/sys":                  "engine/weights",
