@@ -95,6 +95,17 @@ bin/tools/schemagen: tools/schemagen/main.go
 test-charts: $(CHART_TOOLS:%=bin/tools/%) .cache/schemas ## test the Helm chart, Kustomize, Helmfile and Argo CD examples with the real tools (build tag charts)
 	$(GO) test -count=1 -tags charts ./charts/charttest
 
+KUBERNETES := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl
+
+bin/tools/etcd bin/tools/kube-% bin/tools/kubectl: tools/kubernetes/go.mod tools/kubernetes/go.sum
+	cd tools/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o ../../$@ -ldflags='-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+	  -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36' \
+	  $(if $(filter %/etcd,$@),go.etcd.io/etcd/server/v3,k8s.io/kubernetes/cmd/$(@F))
+
+.PHONY: test-cluster
+test-cluster: $(KUBERNETES:%=bin/tools/%) $(CHART_TOOLS:%=bin/tools/%) bin/tools/kwok .cache/schemas ## install the chart on a real control plane without containers (build tag cluster; needs openssl)
+	CRDS='$(patsubst %,$(shell $(GO) env GOMODCACHE)/%,$(filter-out k8s.io/%,$(SCHEMAS)))' $(GO) test -count=1 -tags cluster -run '^TestCluster$$' -v ./charts/charttest
+
 charts-docs: bin/tools/helm3 ## write the table of values into the chart's README
 	$(GO) test -count=1 -tags charts -run '^TestReadme$$' ./charts/charttest -update
 

@@ -1,4 +1,4 @@
-//go:build charts
+//go:build charts || cluster
 
 package charttest
 
@@ -22,7 +22,7 @@ const (
 )
 
 // helms are the programs that must take the chart.
-var helms = []string{"helm3"}
+var helms = []string{"helm3", "helm4"}
 
 type object = map[string]any
 

@@ -1,7 +1,7 @@
 // Helmfile, which renders charts/helmfile: make test-charts builds it.
 module github.com/comfyrun/comfyrun/tools/helmfile
 
-go 1.26.0
+go 1.26.6
 
 replace k8s.io/api => k8s.io/api v0.35.4
 
