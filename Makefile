@@ -97,7 +97,7 @@ test-charts: $(CHART_TOOLS:%=bin/tools/%) .cache/schemas ## test the Helm chart,
 
 KUBERNETES := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl
 
-bin/tools/etcd bin/tools/kube-% bin/tools/kubectl: tools/kubernetes/go.mod tools/kubernetes/go.sum
+$(KUBERNETES:%=bin/tools/%): tools/kubernetes/go.mod tools/kubernetes/go.sum
 	cd tools/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o ../../$@ -ldflags='-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
 	  -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36' \
 	  $(if $(filter %/etcd,$@),go.etcd.io/etcd/server/v3,k8s.io/kubernetes/cmd/$(@F))
