@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/comfyrun/comfyrun/engine"
@@ -123,7 +124,7 @@ func (p *process) prepare(ctx context.Context, prompt *worker.Preparation) error
 	for _, use := range uses {
 		e, pinned := m.Set().Find(use.entryName())
 		if _, seen := node[e.Name]; pinned && !seen {
-			node[e.Name] = use.node
+			node[e.Name] = nodeOf(prompt.Graph, use.node)
 			names = append(names, e.Name)
 		}
 	}
@@ -134,6 +135,17 @@ func (p *process) prepare(ctx context.Context, prompt *worker.Preparation) error
 		return nil
 	}
 	return &engine.NodeError{Node: node[m.culprit(err, names)], Kind: engine.ExecutionFailed, Err: err}
+}
+
+// nodeOf is the node of a workflow that holds the one with an id, which may be inside of a defined node.
+func nodeOf(g *workflows.Graph, id string) string {
+	for at := id; at != ""; {
+		if g.Node(at) != nil {
+			return at
+		}
+		at = at[:max(0, strings.LastIndexByte(at, ':'))]
+	}
+	return id
 }
 
 // culprit is the name that an error of Ensure is about.

@@ -14,9 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/engine/models/demo"
 	"github.com/comfyrun/comfyrun/engine/queue/queuetest"
+	"github.com/comfyrun/comfyrun/nodes"
+	"github.com/comfyrun/comfyrun/workflows"
 )
 
 // modelSource gives versions of a model by path, and notes what is asked for.
@@ -227,6 +231,39 @@ func TestServeFetchesModels(t *testing.T) {
 	figures := server.page("/metrics", http.StatusOK)
 	if strings.Contains(figures, "\ncomfyrun_model_fetch_bytes_total 0\n") || !strings.Contains(figures, `comfyrun_model_load_seconds_count{model="checkpoints/good.safetensors"} 3`) {
 		t.Errorf("figures: %s", grep(figures, "comfyrun_model"))
+	}
+}
+
+// A model that is named inside of a defined node occupies the node that is seen.
+func TestNodeOf(t *testing.T) {
+	g, err := workflows.Parse([]byte(`{"4":{"class_type":"A","inputs":{}},"5:1":{"class_type":"A","inputs":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{"4": "4", "4:1": "4", "4:1:2": "4", "5:1": "5:1", "5:1:7": "5:1", "6": "6", "6:1": "6:1", "": ""} {
+		if got := nodeOf(g, id); got != want {
+			t.Errorf("%q is in %q, want %q", id, got, want)
+		}
+	}
+}
+
+// Only models that outputs need count.
+func TestNeeded(t *testing.T) {
+	g, err := workflows.Parse([]byte(`{"1":{"class_type":"EmptyImage","inputs":{"width":8}},"2":{"class_type":"PreviewImage","inputs":{"images":["1",0]}},
+		"3":{"class_type":"EmptyImage","inputs":{}},"4":{"class_type":"ImageInvert","inputs":{"image":["3",0]}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog, err := nodes.Catalog(&nodes.Runtime{Models: models.NewFolders(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, n := range needed(g, catalog).Nodes() {
+		ids = append(ids, n.ID)
+	}
+	if diff := cmp.Diff([]string{"1", "2"}, ids); diff != "" || g.Len() != 4 {
+		t.Errorf("%s, and %d nodes are left of the original", diff, g.Len())
 	}
 }
 

@@ -301,6 +301,29 @@ func TestLabels(t *testing.T) {
 	}
 }
 
+// A version is rolled out by moving its label.
+func TestWatchMovesLabel(t *testing.T) {
+	const one, two, label = "checkpoints/portrait/1.safetensors", "checkpoints/portrait/2.safetensors", "checkpoints/portrait@stable"
+	w := newWorld(t)
+	w.lock(w.entry(one, "one", "stable"), w.entry(two, "two", "canary"))
+	k := w.open(true)
+	if err := k.Ensure(t.Context(), []string{label}, nil); err != nil {
+		t.Fatal(err)
+	}
+	v := w.watch(nil)
+	w.lock(w.entry(one, "one"), w.entry(two, "two", "stable"))
+	o := next(t, v.outcomes)
+	if diff := cmp.Diff([]string{label}, o.Names); diff != "" || o.Err != nil {
+		t.Errorf("outcome %+v %s", o, diff)
+	}
+	if got := next(t, v.warmed); got != label+"=two" || content(t, k, label) != "two" || content(t, k, one) != "one" {
+		t.Errorf("tried is %s, the label leads to %q", got, content(t, k, label))
+	}
+	if len(v.unused) > 0 {
+		t.Errorf("%v is still pinned by its own name", <-v.unused)
+	}
+}
+
 // watched is a keeper that follows its lock, with what it told.
 type watched struct {
 	*world
