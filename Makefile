@@ -114,6 +114,10 @@ test-s3: lib tools ## tests of object storage against MinIO and versitygw, and o
 	$(GO) test -tags s3 ./engine/models/...
 	$(GO) test -tags s3 -run '^TestOutputs$$' ./cmd/comfyrun
 
+.PHONY: test-drift
+test-drift: $(KUBERNETES:%=bin/tools/%) ## bundle and drift against a real API server (build tag cluster; needs openssl)
+	$(GO) test -count=1 -tags cluster -run '^TestDriftOnCluster$$' ./cmd/comfyrun
+
 .PHONY: image test-image
 image: lib ## pack comfyrun into a container image, dist/image (OCI layout), on a Debian machine; no container daemon
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/comfyrun-image ./cmd/comfyrun
