@@ -28,6 +28,7 @@ func TestCluster(t *testing.T) {
 	t.Run("canary", testCanary)
 	t.Run("replicas", testReplicas)
 	t.Run("batch", testBatch)
+	t.Run("drift", testDrift)
 }
 
 func script(t *testing.T, action, folder string) {
@@ -270,4 +271,38 @@ func testBatch(t *testing.T) {
 			"-o", `jsonpath={.items[*].metadata.annotations.batch\.kubernetes\.io/job-completion-index}`)
 		return indexes == "0 1 2"
 	})
+}
+
+// What a bundle made and the chart mounts is what the cluster has, until somebody changes it by hand.
+func testDrift(t *testing.T) {
+	path, err := filepath.Abs(tools)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", path+":"+os.Getenv("PATH"))
+	comfyrun := program(t)
+	folder := bundle(t, comfyrun, "--with", "helm", "--namespace", "drift")
+	namespace(t, "drift")
+	kubectl(t, "apply", "--server-side", "-f", folder+"/configmaps")
+	upgrade(t, "drift", "-f", folder+"/values.yaml", "--set", "model.source=huggingface")
+	drift := func() (string, error) {
+		out, err := exec.Command(comfyrun, "drift", folder).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := drift(); err != nil {
+		t.Errorf("drift after the installation: %v\n%s", err, out)
+	}
+	name := strings.Fields(kubectl(t, "get", "configmap", "-n", "drift", "-l", "comfyrun.github.io/bundle", "-o", "name"))[0]
+	edited := strings.Replace(kubectl(t, "get", "-n", "drift", name, "-o", "yaml"), "sunset", "sunrise", 1)
+	file := filepath.Join(t.TempDir(), "edited.yaml")
+	if err := os.WriteFile(file, []byte(edited), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t, "kubectl", "replace", "-f", file); err == nil || !strings.Contains(err.Error(), "immutable") {
+		t.Errorf("an edit of %s: %v, want that it is immutable", name, err)
+	}
+	kubectl(t, "replace", "--force", "-f", file)
+	if out, err := drift(); err == nil || !strings.Contains(out, "edited") || !strings.Contains(out, "banner") {
+		t.Errorf("drift after an edit of banner: %v\n%s", err, out)
+	}
 }

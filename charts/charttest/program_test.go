@@ -14,10 +14,7 @@ import (
 
 // Every argument of every container is a flag that the program has.
 func TestArgumentsExist(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "comfyrun")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/comfyrun").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	program := program(t)
 	help := map[string]string{}
 	for _, file := range valuesFiles(t) {
 		render, err := template(t, helms[0], "ai", "-f", file)
