@@ -250,6 +250,25 @@ func TestEnsureReplacesOlderVersion(t *testing.T) {
 	}
 }
 
+// A link that somebody made in the store's folder of names is a file like others.
+func TestEnsureTakesLinks(t *testing.T) {
+	w := newWorld(t)
+	w.put("elsewhere", "x", "weights")
+	w.lock(w.entry(name, "weights"))
+	link := filepath.Join(w.dir, "home", "models", name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(filepath.Join(w.dir, "elsewhere", "x"), link)); err != nil {
+		t.Fatal(err)
+	}
+	k := w.open(false)
+	if err := k.Ensure(t.Context(), []string{name}, nil); err != nil || content(t, k, name) != "weights" {
+		t.Errorf("error is %v", err)
+	}
+	w.put("elsewhere", "x", "weightz")
+	if err := k.Ensure(t.Context(), []string{name}, nil); !errors.Is(err, models.ErrDigest) {
+		t.Errorf("error is %v, want ErrDigest", err)
+	}
+}
+
 func TestWrongSource(t *testing.T) {
 	w := newWorld(t)
 	e := w.entry(name, "weights")

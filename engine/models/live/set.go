@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -81,13 +82,20 @@ func (s *Set) file(e models.Entry) (string, bool) {
 	return file, err == nil && !s.keeper.links(file, e)
 }
 
-// links reports whether a file is a link that the store made for an entry's name.
+// links reports whether a file is a link that the store made for another version of an entry.
 func (k *Keeper) links(file string, e models.Entry) bool {
-	if file != k.options.Fetcher.Store.Name(e) {
+	store := k.options.Fetcher.Store
+	if file != store.Name(e) {
 		return false
 	}
-	info, err := os.Lstat(file)
-	return err == nil && info.Mode()&os.ModeSymlink != 0
+	link, err := os.Readlink(file)
+	if err != nil {
+		return false
+	}
+	if !filepath.IsAbs(link) {
+		link = filepath.Join(filepath.Dir(file), link)
+	}
+	return filepath.Dir(link) == filepath.Dir(store.Blob(e)) && link != store.Blob(e)
 }
 
 // At returns the entry whose file is at a path without links.
