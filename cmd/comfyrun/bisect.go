@@ -6,123 +6,154 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/comfyrun/comfyrun/engine/compare"
 	"github.com/comfyrun/comfyrun/engine/golden"
-	"github.com/comfyrun/comfyrun/engine/models"
-	"github.com/comfyrun/comfyrun/workflows"
+	"github.com/comfyrun/comfyrun/workflows/diff"
 )
 
 // bisectFlags are the flags of bisect.
 type bisectFlags struct {
 	test      testFlags
 	good, bad string
+	rows      rowFlags // --set only
+	max       int      // below 0: the sidecar's
+	mean      float64  // below 0: the sidecar's
 	json      bool
 }
 
-const bisectHelp = `Bisect finds the commit that changed a workflow's picture. It draws the workflow as of --good and as of --bad, which must
-differ by more than the sidecar's limits, and then as of commits between that change the workflow, its sidecar NAME.test.toml or
-models.lock, halving their number each time. Nothing is checked out: the working tree stays as it is. A commit whose
-workflow does not run counts as changed.
+const bisectHelp = `Bisect finds the commit that changed a workflow's picture. It draws the workflow as of GOOD and as of BAD (default HEAD), whose
+pictures must differ by more than the sidecar's limits as of GOOD, or --max and --mean, and then as of commits between, halving
+their number each time. Commits count that change the workflow, its sidecar NAME.test.toml, models.lock or a picture below
+--input; a merged branch counts as one, its merge. What has the same workflow, models and pictures is drawn once. Nothing is
+checked out: the working tree stays as it is. A commit in which the workflow is missing or not valid counts as changed.
 
 Models are those that models.lock pins at each commit; they must be in the store, or come with --fetch=missing. The program is
-this one throughout.`
+this one throughout.
+
+Exit codes: 0 found, 1 both pictures are the same or a run failed, 2 wrong usage, 3 model missing or wrong.`
 
 func bisectCommand() *cobra.Command {
 	var flags bisectFlags
 	cmd := &cobra.Command{
-		Use:     "bisect WORKFLOW",
+		Use:     "bisect GOOD [BAD] -- WORKFLOW",
 		Short:   "Find the commit that changed a workflow's picture",
 		Long:    bisectHelp,
-		Example: "  comfyrun bisect workflows/poster.json --good v1.0",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return flags.run(cmd, args[0]) },
+		Example: "  comfyrun bisect v1.0 -- workflows/poster.json",
+		Args:    cobra.RangeArgs(2, 3),
+		RunE:    flags.run,
 	}
 	flags.test.machineFlags.add(cmd)
 	flags.test.pins.add(cmd)
-	cmd.Flags().StringVar(&flags.good, "good", "", "Git revision with the right picture")
-	cmd.Flags().StringVar(&flags.bad, "bad", "HEAD", "Git revision with the wrong one")
-	cmd.Flags().BoolVar(&flags.json, "json", false, "print the result as JSON")
+	f := cmd.Flags()
+	f.StringArrayVar(&flags.rows.sets, "set", nil, "NODE.INPUT=VALUE for every run; may be repeated")
+	f.IntVar(&flags.max, "max", -1, "levels by which pictures may differ anywhere (default the sidecar's)")
+	f.Float64Var(&flags.mean, "mean", -1, "levels by which pictures may differ in the mean (default the sidecar's)")
+	f.BoolVar(&flags.json, "json", false, "print the result as JSON")
 	return cmd
 }
 
-func (f *bisectFlags) run(cmd *cobra.Command, arg string) error {
-	if err := f.test.check(); err != nil {
+// revisions reads GOOD and BAD.
+func (f *bisectFlags) revisions(cmd *cobra.Command, args []string) error {
+	if dash := cmd.ArgsLenAtDash(); dash != len(args)-1 {
+		return usagef("bisect: one workflow stands behind --, one or two revisions before it")
+	}
+	f.good, f.bad = args[0], "HEAD"
+	if len(args) == 3 {
+		f.bad = args[1]
+	}
+	if slices.Contains(args, "") {
+		return usagef("bisect: an argument is empty")
+	}
+	return f.test.check()
+}
+
+func (f *bisectFlags) run(cmd *cobra.Command, args []string) error {
+	if err := f.revisions(cmd, args); err != nil {
 		return err
 	}
-	if f.good == "" {
-		return usagef("bisect: --good names no revision")
+	rows, err := f.rows.rows()
+	if err != nil {
+		return asUsage(err)
 	}
 	work, err := os.MkdirTemp("", "comfyrun-bisect-")
 	if err != nil {
 		return fmt.Errorf("make working folder: %w", err)
 	}
 	defer os.RemoveAll(work)
-	t, err := f.test.open(cmd, work)
-	if err != nil {
-		return err
+	b := &bisector{flags: f, cmd: cmd, log: cmd.ErrOrStderr(), work: work, set: rows[0], drawn: map[string]*drawing{}, pins: map[string]*pins{}}
+	found, err := b.find(cmd.Context(), args[len(args)-1])
+	if b.tester != nil {
+		err = errors.Join(err, b.tester.session.close())
 	}
-	b := &bisector{tester: t, log: cmd.ErrOrStderr(), drawn: map[string]*drawing{}}
-	found, err := b.find(cmd.Context(), f, arg)
-	if err == nil && f.json {
+	switch {
+	case interrupted(cmd.Context()):
+		return cmd.Context().Err()
+	case err != nil:
+		return err
+	case f.json:
 		printLine(cmd.OutOrStdout(), found)
-	} else if err == nil {
+	default:
 		fmt.Fprint(cmd.OutOrStdout(), found.text())
 	}
-	return errors.Join(err, t.session.close())
+	return nil
 }
 
 // bisector draws one workflow as of several commits.
 type bisector struct {
-	tester       *tester
-	log          io.Writer
-	folder, base string // of the workflow
-	prefix       string // of the folder, below the top of the repository, with a slash at its end unless empty
-	lock         string // models.lock, below the top; "" where it is elsewhere
-	drawn        map[string]*drawing
-}
-
-// drawing is the workflow as of a commit, with the pictures that it gives. A failure stands for another picture.
-type drawing struct {
-	graph   *workflows.Graph
-	options golden.Options
-	lock    *models.Lock
-	outputs []golden.Output
-	failure error
+	flags  *bisectFlags
+	cmd    *cobra.Command
+	tester *tester
+	log    io.Writer
+	work   string // folder of this command's own
+	set    row
+	place  bisectPlace
+	drawn  map[string]*drawing // by what they are made of
+	pins   map[string]*pins    // by the text of models.lock
+	runs   int
 }
 
 // bisected is the commit that was found.
 type bisected struct {
 	Commit  string   `json:"commit"`
-	Summary string   `json:"summary"`
-	Picture string   `json:"picture"`
+	Date    string   `json:"date"` // of the author, RFC 3339
+	Author  string   `json:"author"`
+	Subject string   `json:"subject"`
+	Picture string   `json:"picture"` // how far it is from GOOD's
 	Changes []string `json:"changes"`
-	Drawn   int      `json:"drawn"`
+	Drawn   int      `json:"drawn"` // how often the workflow ran
 }
 
 // find narrows the commits down to one.
-func (b *bisector) find(ctx context.Context, f *bisectFlags, arg string) (*bisected, error) {
-	commits, err := b.open(ctx, f, arg)
+func (b *bisector) find(ctx context.Context, arg string) (*bisected, error) {
+	commits, err := b.open(ctx, arg)
 	if err != nil {
-		return nil, asUsage(err)
+		return nil, err
 	}
 	reference, err := b.draw(ctx, commits[0])
 	if err == nil {
 		err = reference.failure
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s as of %s: %w", arg, f.good, err)
+		return nil, fmt.Errorf("%s as of %s: %w", arg, b.flags.good, err)
 	}
+	fmt.Fprintf(b.log, "%.12s: good\n", commits[0])
+	limits := b.limits(reference.options.Limits)
+	if err := limits.Check(); err != nil {
+		return nil, usagef("read --max and --mean: %w", err)
+	}
+	reference.options.Limits = limits
 	good, bad := 0, len(commits)-1
 	problem, err := b.differs(ctx, reference, commits[bad])
 	if err != nil {
 		return nil, err
 	}
 	if problem == "" {
-		return nil, usagef("%s gives the same picture as of %s and as of %s", arg, f.good, f.bad)
+		return nil, fmt.Errorf("%s gives the same picture as of %s and as of %s", arg, b.flags.good, b.flags.bad)
 	}
 	for bad-good > 1 {
 		middle := (good + bad) / 2
@@ -139,97 +170,15 @@ func (b *bisector) find(ctx context.Context, f *bisectFlags, arg string) (*bisec
 	return b.result(ctx, commits[good], commits[bad], problem)
 }
 
-// open lists the commits that may have changed the picture, oldest first; the first is the good one.
-func (b *bisector) open(ctx context.Context, f *bisectFlags, arg string) ([]string, error) {
-	b.folder, b.base = filepath.Dir(resolved(arg)), filepath.Base(arg)
-	var ends []string
-	for _, revision := range []string{f.good, f.bad} {
-		commit, err := git(ctx, b.folder, "rev-parse", "--verify", "--end-of-options", revision+"^{commit}")
-		if err != nil {
-			return nil, fmt.Errorf("find revision %q: %w", revision, err)
-		}
-		ends = append(ends, strings.TrimSpace(string(commit)))
+// limits are the sidecar's where no flag says otherwise.
+func (b *bisector) limits(l compare.Limits) compare.Limits {
+	if b.flags.max >= 0 {
+		l.Max = b.flags.max
 	}
-	if _, err := git(ctx, b.folder, "merge-base", "--is-ancestor", ends[0], ends[1]); err != nil {
-		return nil, fmt.Errorf("%s does not lead to %s", f.good, f.bad)
+	if b.flags.mean >= 0 {
+		l.Mean = b.flags.mean
 	}
-	prefix, err := git(ctx, b.folder, "rev-parse", "--show-prefix")
-	if err != nil {
-		return nil, err
-	}
-	top, err := git(ctx, b.folder, "rev-parse", "--show-toplevel")
-	if err != nil {
-		return nil, err
-	}
-	b.prefix = strings.TrimRight(string(prefix), "\r\n")
-	paths := []string{b.base, b.sidecar()}
-	lock := resolved(f.test.pins.lock)
-	if name, err := filepath.Rel(strings.TrimRight(string(top), "\r\n"), lock); err == nil && filepath.IsLocal(name) {
-		b.lock = filepath.ToSlash(name)
-		paths = append(paths, lock)
-	}
-	list, err := git(ctx, b.folder, append([]string{"--literal-pathspecs", "log", "--format=%H", "--reverse", "--topo-order", ends[0] + ".." + ends[1], "--"}, paths...)...)
-	if err != nil {
-		return nil, err
-	}
-	commits := append(ends[:1], strings.Fields(string(list))...)
-	if len(commits) == 1 {
-		return nil, fmt.Errorf("no commit from %s to %s changes %s, its sidecar or models.lock", f.good, f.bad, arg)
-	}
-	return commits, nil
-}
-
-func (b *bisector) sidecar() string {
-	return strings.TrimSuffix(b.base, golden.WorkflowEnding) + golden.SidecarEnding
-}
-
-// draw runs the workflow as of a commit. The error is one that no other commit would help with.
-func (b *bisector) draw(ctx context.Context, commit string) (*drawing, error) {
-	if d, ok := b.drawn[commit]; ok {
-		return d, nil
-	}
-	d, err := b.read(ctx, commit)
-	if err != nil {
-		d.failure = err
-	} else {
-		b.tester.pins.lock = d.lock
-		d.outputs, d.failure = b.tester.outputs(ctx, testJob(&source{name: b.base, graph: d.graph}, d.options))
-	}
-	if interrupted(ctx) {
-		return nil, ctx.Err()
-	}
-	if testExit(d.failure) == exitModel {
-		return nil, fmt.Errorf("%s as of %.12s: %w", b.base, commit, d.failure)
-	}
-	b.drawn[commit] = d
-	return d, nil
-}
-
-// read gets the workflow, its sidecar and models.lock as of a commit.
-func (b *bisector) read(ctx context.Context, commit string) (*drawing, error) {
-	d := &drawing{lock: &models.Lock{}}
-	text, err := git(ctx, b.folder, "show", commit+":"+b.prefix+b.base)
-	if err != nil {
-		return d, err
-	}
-	if d.graph, err = b.tester.reader.parse(b.base, text); err != nil {
-		return d, asUsage(err)
-	}
-	side, err := git(ctx, b.folder, "show", commit+":"+b.prefix+b.sidecar())
-	if err != nil {
-		side = nil // there was none
-	}
-	if d.options, err = golden.ParseOptions(side); err != nil {
-		return d, asUsage(err)
-	}
-	if b.lock == "" {
-		return d, nil
-	}
-	if text, err := git(ctx, b.folder, "show", commit+":"+b.lock); err == nil {
-		d.lock, err = models.ParseLock(text)
-		return d, asUsage(err)
-	}
-	return d, nil
+	return l
 }
 
 // differs says how the picture as of a commit is not the reference; "" when it is.
@@ -241,35 +190,50 @@ func (b *bisector) differs(ctx context.Context, reference *drawing, commit strin
 	problem := ""
 	if d.failure != nil {
 		problem = d.failure.Error()
-	} else if problem, err = golden.Apart(reference.outputs, d.outputs, reference.options.Limits); err != nil {
+	} else if problem, err = golden.Apart(reference.counting(reference.outputs), reference.counting(d.outputs), reference.options.Limits); err != nil {
 		return "", err
 	}
+	text := problem
 	if problem == "" {
-		fmt.Fprintf(b.log, "%.12s: the same picture\n", commit)
-	} else {
-		fmt.Fprintf(b.log, "%.12s: %s\n", commit, problem)
+		text = "the same picture"
 	}
+	if d.commit != commit {
+		text += fmt.Sprintf("; made of the same as %.12s", d.commit)
+	}
+	fmt.Fprintf(b.log, "%.12s: %s\n", commit, text)
 	return problem, nil
 }
 
 // result describes the first commit with another picture.
 func (b *bisector) result(ctx context.Context, before, commit, problem string) (*bisected, error) {
-	summary, err := git(ctx, b.folder, "log", "-1", "--date=short", "--format=%h %ad %an: %s", commit)
+	text, err := git(ctx, b.place.folder, "log", "-1", "--format=%aI%x00%an%x00%s", commit)
 	if err != nil {
 		return nil, err
 	}
-	found := &bisected{Commit: commit, Summary: strings.TrimSpace(string(summary)), Picture: problem, Changes: []string{}, Drawn: len(b.drawn)}
-	was, err := b.read(ctx, before)
-	if err != nil {
-		return nil, err
+	parts := strings.SplitN(strings.TrimRight(string(text), "\n"), "\x00", 3)
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("git log: %q tells no date, author and subject", text)
 	}
-	is, err := b.read(ctx, commit)
-	if err != nil {
-		return found, nil // the failure is the difference
+	found := &bisected{Commit: commit, Date: parts[0], Author: parts[1], Subject: parts[2], Picture: problem, Changes: []string{}, Drawn: b.runs}
+	was, is := b.read(ctx, before), b.read(ctx, commit)
+	if was.graph != nil && is.graph != nil {
+		words := diff.Compare(diff.FromGraph(was.graph), diff.FromGraph(is.graph)).Text(false)
+		for line := range strings.Lines(words) {
+			found.Changes = append(found.Changes, strings.TrimRight(line, "\n"))
+		}
 	}
-	found.Changes = append(found.Changes, graphChanges(was.graph, is.graph)...)
-	for _, name := range changedPins(was.lock, is.lock) {
-		found.Changes = append(found.Changes, "models.lock: "+name)
+	if was.side != is.side {
+		found.Changes = append(found.Changes, b.place.sidecar()+" changed")
+	}
+	if was.lock != nil && is.lock != nil {
+		for _, name := range changedPins(was.lock, is.lock) {
+			found.Changes = append(found.Changes, "models.lock: "+name)
+		}
+	}
+	for _, name := range is.inputNames() {
+		if was.inputs[name] != is.inputs[name] {
+			found.Changes = append(found.Changes, "picture "+name+" changed")
+		}
 	}
 	return found, nil
 }
@@ -277,7 +241,7 @@ func (b *bisector) result(ctx context.Context, before, commit, problem string) (
 // text is the result for people.
 func (r *bisected) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n  picture: %s\n", r.Summary, r.Picture)
+	fmt.Fprintf(&b, "%.12s %.10s %s: %s\n  picture: %s\n", r.Commit, r.Date, r.Author, r.Subject, r.Picture)
 	for _, change := range r.Changes {
 		fmt.Fprintf(&b, "  %s\n", change)
 	}
