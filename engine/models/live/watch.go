@@ -51,8 +51,13 @@ func (k *Keeper) Watch(ctx context.Context, f Follower) {
 		f.Every = time.Second
 	}
 	var failed attempt
+	seen := k.Set().text
 	for pause(ctx, f.Every) {
 		text, err := k.read()
+		if err == nil && text != seen { // it may be half written: it counts when it stays
+			seen = text
+			continue
+		}
 		switch {
 		case err == nil && text == k.Set().text:
 			if failed.err != nil { // it is as it was again
