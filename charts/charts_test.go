@@ -62,7 +62,7 @@ func bundle(t testing.TB, sources []charts.Source, o charts.Options) *charts.Bun
 func record() charts.Record {
 	return charts.Record{
 		Sources: []string{"../workflows"}, Lock: "../models.lock", Labels: map[string]string{"team": "marketing"},
-		Targets: charts.Targets{With: charts.TargetNames(), Chart: "charts/comfyrun", Repo: "https://git.example.com/ai/deploy.git", Path: "deploy/bundle", Revision: "main"},
+		Targets: charts.Targets{With: charts.TargetNames(), Chart: "../../charts/comfyrun", Repo: "https://git.example.com/ai/deploy.git", Path: "deploy/bundle", Revision: "main"},
 	}
 }
 
@@ -224,6 +224,8 @@ func TestTargetMistakes(t *testing.T) {
 		{charts.Targets{With: []string{"pulumi"}}, false},
 		{charts.Targets{With: []string{"argocd"}}, false},
 		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "p"}, true},
+		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "p", Chart: "oci://host/chart"}, false},
+		{charts.Targets{With: []string{"helmfile"}, Chart: "oci://host/chart"}, true},
 	} {
 		if err := tt.targets.Check(); (err == nil) != tt.ok {
 			t.Errorf("%+v: %v", tt.targets, err)

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 )
 
 // Targets says what to write beside the ConfigMaps.
 type Targets struct {
 	With     []string `json:"with,omitempty"`     // of TargetNames
-	Chart    string   `json:"chart,omitempty"`    // of Helmfile's release and the Application, as they see it
+	Chart    string   `json:"chart,omitempty"`    // the Helm chart, seen from the bundle's folder, or a URL for Helmfile
 	Repo     string   `json:"repo,omitempty"`     // URL of the Git repository that the Application follows
 	Path     string   `json:"path,omitempty"`     // of the bundle's folder in it
 	Revision string   `json:"revision,omitempty"` // branch, tag or commit of it
@@ -29,6 +30,9 @@ func (t Targets) Check() error {
 	}
 	if slices.Contains(t.With, "argocd") && (t.Repo == "" || t.Path == "") {
 		return fmt.Errorf("an Application needs the URL of the repository that it follows, and the bundle's path in it")
+	}
+	if slices.Contains(t.With, "argocd") && strings.Contains(t.Chart, "://") {
+		return fmt.Errorf("an Application takes the chart from the repository that it follows, not from %s", t.Chart)
 	}
 	return nil
 }
@@ -210,7 +214,7 @@ func (b *Bundle) application(t Targets) object {
 			{"sources", list{
 				source(member{"path", path.Join(t.Path, MapsDir)}),
 				source(member{"ref", "bundle"}),
-				source(member{"path", t.Chart}, member{"helm", object{
+				source(member{"path", path.Join(t.Path, t.Chart)}, member{"helm", object{
 					{"releaseName", b.Name}, {"valueFiles", list{"$bundle/" + path.Join(t.Path, "values.yaml")}},
 				}}),
 			}},

@@ -60,7 +60,7 @@ func bundleCommand() *cobra.Command {
 	f.StringToStringVar(&flags.record.Labels, "label", nil, "NAME=VALUE: label for the ConfigMaps; may be repeated")
 	f.StringVar(&flags.record.Lock, "lock", "", "models.lock to take what the workflows need from")
 	f.StringSliceVar(&flags.record.Targets.With, "with", nil, "argocd, helm, helmfile, kustomize: what to write beside the ConfigMaps; may be repeated")
-	f.StringVar(&flags.record.Targets.Chart, "chart", "charts/comfyrun", "the Helm chart, as helmfile.yaml or the Application refers to it")
+	f.StringVar(&flags.record.Targets.Chart, "chart", "charts/comfyrun", "folder of the Helm chart for helmfile and argocd, or its URL for helmfile")
 	f.StringVar(&flags.record.Targets.Repo, "repo", "", "URL of the Git repository that the Application follows")
 	f.StringVar(&flags.record.Targets.Path, "repo-path", "", "path of the output folder in that repository")
 	f.StringVar(&flags.record.Targets.Revision, "revision", "HEAD", "branch, tag or commit that the Application follows")
@@ -133,6 +133,8 @@ func (f *bundleFlags) relate(args []string) error {
 	}
 	if !slices.ContainsFunc(f.record.Targets.With, func(name string) bool { return name == "argocd" || name == "helmfile" }) {
 		f.record.Targets.Chart = ""
+	} else if !strings.Contains(f.record.Targets.Chart, "://") {
+		f.record.Targets.Chart = relative(f.record.Targets.Chart)
 	}
 	return nil
 }

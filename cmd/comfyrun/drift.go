@@ -109,7 +109,11 @@ func writeDrift(w io.Writer, findings []charts.Finding) error {
 		if f.Detail != "" {
 			notes = append(notes, f.Detail)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.State, f.Subject, name, strings.Join(notes, "; "))
+		cells := []string{string(f.State), f.Subject, name}
+		if len(notes) > 0 {
+			cells = append(cells, strings.Join(notes, "; "))
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}
 	return table.Flush()
 }
