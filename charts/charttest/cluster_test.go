@@ -19,6 +19,11 @@ func TestCluster(t *testing.T) {
 	t.Cleanup(func() { script(t, "down", folder) })
 	t.Setenv("KUBECONFIG", filepath.Join(folder, "kubeconfig"))
 	t.Setenv("COMFYRUN_TAG", "0.1.0")
+	path, err := filepath.Abs(tools)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", path+":"+os.Getenv("PATH"))
 	installDefinitions(t)
 	t.Run("dry run", testDryRun)
 	t.Run("life of a release", testLife)
@@ -29,6 +34,7 @@ func TestCluster(t *testing.T) {
 	t.Run("replicas", testReplicas)
 	t.Run("batch", testBatch)
 	t.Run("drift", testDrift)
+	t.Run("helmfile", testHelmfile)
 }
 
 func script(t *testing.T, action, folder string) {
@@ -275,11 +281,6 @@ func testBatch(t *testing.T) {
 
 // What a bundle made and the chart mounts is what the cluster has, until somebody changes it by hand.
 func testDrift(t *testing.T) {
-	path, err := filepath.Abs(tools)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", path+":"+os.Getenv("PATH"))
 	comfyrun := program(t)
 	folder := bundle(t, comfyrun, "--with", "helm", "--namespace", "drift")
 	namespace(t, "drift")
@@ -305,4 +306,16 @@ func testDrift(t *testing.T) {
 	if out, err := drift(); err == nil || !strings.Contains(out, "edited") || !strings.Contains(out, "banner") {
 		t.Errorf("drift after an edit of banner: %v\n%s", err, out)
 	}
+}
+
+// Helmfile installs with each of the Helms, and runs its hooks before and after.
+func testHelmfile(t *testing.T) {
+	for _, helm := range helms {
+		// Helmfile tells what hooks say on its standard error.
+		data, err := exec.Command("helmfile", "-b", helm, "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", "test", "sync").CombinedOutput()
+		if out := string(data); err != nil || !strings.Contains(out, "comfyrun: image 0.1.0") || !strings.Contains(out, "successfully rolled out") {
+			t.Errorf("%s: %v, or hooks that said nothing:\n%s", helm, err, out)
+		}
+	}
+	mustRun(t, "helmfile", "-b", helms[0], "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", "test", "destroy")
 }
