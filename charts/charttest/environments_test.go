@@ -55,6 +55,32 @@ func TestScenes(t *testing.T) {
 	}
 }
 
+// Secrets come out of the encrypted file with the key, and without it nothing is rendered.
+func TestSecrets(t *testing.T) {
+	t.Setenv("COMFYRUN_TAG", "0.1.0")
+	key, err := filepath.Abs("testdata/example-age.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SOPS_AGE_KEY_FILE", key)
+	render := helmfile(t, "staging")
+	conform(t, render)
+	for _, scene := range []string{"comfyui-marketing", "comfyui-product"} {
+		found := false
+		for _, o := range objects(t, render) {
+			found = found || o["kind"] == "Secret" && text(o, "metadata", "name") == scene+"-s3" &&
+				text(o, "stringData", "AWS_SECRET_ACCESS_KEY") == "example-of-a-secret"
+		}
+		if !found {
+			t.Errorf("%s has no Secret with the decrypted key", scene)
+		}
+	}
+	t.Setenv("SOPS_AGE_KEY_FILE", "/dev/null")
+	if out, err := run(t, "helmfile", "-q", "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", "staging", "template"); err == nil {
+		t.Errorf("without the key:\n%s", out)
+	}
+}
+
 // A missing tag is an error, not an empty one.
 func TestHelmfileAsksForTheTag(t *testing.T) {
 	t.Setenv("COMFYRUN_TAG", "")
