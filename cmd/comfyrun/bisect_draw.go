@@ -180,9 +180,9 @@ func (b *bisector) key(g *workflows.Graph, d *drawing) (string, error) {
 		return "", asUsage(err)
 	}
 	parts := []string{workflows.Digest(g)}
+	sums := pinnedSums(b.tester.pins.lock)
 	for _, name := range names {
-		entry, _ := b.tester.pins.lock.Find(name)
-		parts = append(parts, name, entry.SHA256)
+		parts = append(parts, name, sums[name])
 	}
 	for _, name := range d.inputNames() {
 		parts = append(parts, name, d.inputs[name])

@@ -58,18 +58,31 @@ func newTouched(ctx context.Context, t *tester, since string) (*touched, error) 
 	return c, nil
 }
 
-// changedPins lists what one lock has and the other has not, or has with other content, sorted.
+// changedPins lists the names, also those that labels make, that only one lock has or that have other content, sorted.
 func changedPins(before, after *models.Lock) []string {
+	was, is := pinnedSums(before), pinnedSums(after)
 	var names []string
-	for _, pair := range [][2]*models.Lock{{before, after}, {after, before}} {
-		for _, e := range pair[0].Models {
-			if other, ok := pair[1].Find(e.Name); !ok || other.SHA256 != e.SHA256 {
-				names = append(names, e.Name)
+	for _, pair := range [][2]map[string]string{{was, is}, {is, was}} {
+		for name, sum := range pair[0] {
+			if pair[1][name] != sum {
+				names = append(names, name)
 			}
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// pinnedSums gives the sha256 of each name of a lock.
+func pinnedSums(lock *models.Lock) map[string]string {
+	sums := map[string]string{}
+	for name, e := range lock.Aliases() {
+		sums[name] = e.SHA256
+	}
+	for _, e := range lock.Models {
+		sums[e.Name] = e.SHA256
+	}
+	return sums
 }
 
 // repository reads the state of the working tree that a folder is in.
