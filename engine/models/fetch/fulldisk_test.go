@@ -37,7 +37,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	fill("more", 40<<20)
 	// What Fetch would meet if the disk had filled up after it looked.
-	err = f.do(t.Context(), Item{Entry: e, Action: ActionFetch})
+	err = f.do(t.Context(), Item{Entry: e, Action: ActionFetch}, true)
 	if !errors.Is(err, ErrSpace) {
 		t.Errorf("error is %v, want ErrSpace", err)
 	}
