@@ -20,8 +20,9 @@ help: ## list the targets
 run: build lib ## draw the default workflow with the demo model: a PNG appears in output/
 	bin/comfyrun exec workflows/default.json
 
+# gin without its codec for MessagePack, which nothing here speaks, makes a program that is 9 MB smaller.
 build: ## compile bin/comfyrun
-	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/comfyrun ./cmd/comfyrun
+	CGO_ENABLED=1 $(GO) build -trimpath -tags nomsgpack -ldflags '-X main.version=$(VERSION)' -o bin/comfyrun ./cmd/comfyrun
 
 lib: $(if $(wildcard lib/libonnxruntime*),,lib-install) ## fetch the pinned ONNX Runtime into lib/ unless it is there
 
