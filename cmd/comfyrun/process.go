@@ -102,7 +102,7 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if p.home, err = homeOf(cmd); err != nil {
 		return nil, err
 	}
-	if p.warmup, err = readWarmup(f.warmup); err != nil {
+	if p.warmup, err = f.readWarmup(cmd); err != nil {
 		return nil, err
 	}
 	output := f.output

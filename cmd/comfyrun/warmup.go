@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/models"
 	"github.com/comfyrun/comfyrun/nodes"
 	"github.com/comfyrun/comfyrun/workflows"
+	"github.com/comfyrun/comfyrun/workflows/ui"
 )
 
 // warmup is workflows that are run before prompts are, so that the first prompt finds its models loaded.
@@ -19,27 +23,26 @@ type warmup struct {
 	graphs []*workflows.Graph
 }
 
-// readWarmup reads the workflows: a file that cannot be read keeps a process from starting.
-func readWarmup(files []string) (*warmup, error) {
-	w := &warmup{files: files}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, usagef("read --warmup: %w", err)
-		}
-		g, err := workflows.Parse(data)
-		if err != nil {
-			return nil, usagef("read --warmup: %s: %w", file, err)
-		}
-		w.graphs = append(w.graphs, g)
+// readWarmup reads the workflows, in either format: a file that cannot be read keeps a process from starting.
+func (f *runFlags) readWarmup(cmd *cobra.Command) (*warmup, error) {
+	reader := sourceReader{stdin: strings.NewReader(""), warnings: cmd.ErrOrStderr()}
+	reader.definitions = func() (ui.Definitions, error) { return ownDefinitions(cmd, &f.models, &f.nodes) }
+	sources, err := reader.readAll(f.warmup)
+	if err != nil {
+		return nil, usagef("read --warmup: %w", err)
+	}
+	w := &warmup{files: f.warmup}
+	for _, s := range sources {
+		w.graphs = append(w.graphs, s.graph)
 	}
 	return w, nil
 }
 
 func (w *warmup) needed() bool { return len(w.graphs) > 0 }
 
-// run runs those of the workflows that are chosen, one after the other, with the models that folders have. Their pictures go to a folder that is removed: nobody asked for them, and
-// they would count in the names of those that somebody did. The models stay loaded; the results of the nodes are not kept.
+// run runs those of the workflows that are chosen, one after the other, with the models that folders have. Their pictures
+// go to a folder that is removed: nobody asked for them, and they would count in the names of those that somebody did. The
+// models stay loaded; the results of the nodes are not kept.
 func (w *warmup) run(ctx context.Context, p *process, folders *models.Folders, chosen func(*workflows.Graph) bool) error {
 	aside, err := os.MkdirTemp("", "comfyrun-warmup-")
 	if err != nil {
