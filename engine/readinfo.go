@@ -46,24 +46,24 @@ func typeOfInfo(m workflows.Member) (*NodeType, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %s, not an object", m.Value.Kind())
 	}
-	inputs, ok := memberObject(o, "input")
+	inputs, ok := o.Object("input")
 	if !ok {
 		return nil, errors.New(`it has no "input": object_info is the answer of GET /object_info`)
 	}
 	t := &NodeType{
-		Class: m.Key, Title: memberText(o, "display_name"), Doc: memberText(o, "description"),
-		Category: memberText(o, "category"), Module: memberText(o, "python_module"),
+		Class: m.Key, Title: o.Text("display_name"), Doc: o.Text("description"),
+		Category: o.Text("category"), Module: o.Text("python_module"),
 		IsOutput: memberTrue(o, "output_node"), Deprecated: memberTrue(o, "deprecated"), Experimental: memberTrue(o, "experimental"),
 		Call: func(context.Context, *Args) (Returned, error) { return Returned{}, ErrNoCode },
 	}
 	_, t.V3 = o.Get("api_node")
-	order, _ := memberObject(o, "input_order")
+	order, _ := o.Object("input_order")
 	for _, group := range []string{"required", "optional"} {
 		if err := t.addInputs(inputs, order, group); err != nil {
 			return nil, err
 		}
 	}
-	hidden, _ := memberObject(inputs, "hidden")
+	hidden, _ := inputs.Object("hidden")
 	for _, h := range hidden {
 		t.Hidden = append(t.Hidden, Hidden{Name: h.Key, Kind: hiddenKindOf(h.Value)})
 	}
@@ -82,9 +82,9 @@ func hiddenKindOf(v workflows.Value) HiddenKind {
 
 // addInputs adds the inputs of a group in the order that the document gives: input_order, then the others.
 func (t *NodeType) addInputs(inputs, order workflows.Object, group string) error {
-	declared, _ := memberObject(inputs, group)
+	declared, _ := inputs.Object(group)
 	var names []string
-	for _, v := range memberList(order, group) {
+	for _, v := range order.List(group) {
 		if name, _ := v.Str(); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -123,7 +123,7 @@ func inputOfInfo(name string, spec workflows.Value, v3 bool) (Input, error) {
 	choices, listed := items[0].List()
 	in.Kind, _ = items[0].Str()
 	if !listed && in.Kind == KindCombo {
-		choices, listed = memberList(options, "options"), len(memberList(options, "options")) > 0
+		choices, listed = options.List("options"), len(options.List("options")) > 0
 	}
 	if listed {
 		in.Kind = KindCombo
@@ -247,9 +247,9 @@ func numberOfInfo(v workflows.Value) Number {
 }
 
 func outputsOfInfo(o workflows.Object) []Output {
-	names, lists, docs := memberList(o, "output_name"), memberList(o, "output_is_list"), memberList(o, "output_tooltips")
+	names, lists, docs := o.List("output_name"), o.List("output_is_list"), o.List("output_tooltips")
 	var out []Output
-	for i, v := range memberList(o, "output") {
+	for i, v := range o.List("output") {
 		x := Output{Kind: KindAny}
 		x.Kind, _ = v.Str()
 		if choices, ok := v.List(); ok {
@@ -273,23 +273,6 @@ func outputsOfInfo(o workflows.Object) []Output {
 		out = append(out, x)
 	}
 	return out
-}
-
-func memberObject(o workflows.Object, key string) (workflows.Object, bool) {
-	v, _ := o.Get(key)
-	return v.Object()
-}
-
-func memberList(o workflows.Object, key string) []workflows.Value {
-	v, _ := o.Get(key)
-	items, _ := v.List()
-	return items
-}
-
-func memberText(o workflows.Object, key string) string {
-	v, _ := o.Get(key)
-	s, _ := v.Str()
-	return s
 }
 
 func memberTrue(o workflows.Object, key string) bool {

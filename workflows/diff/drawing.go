@@ -43,15 +43,15 @@ type reader struct {
 
 // collect finds the subgraphs, those in definitions of subgraphs too. One that is defined twice is so alike.
 func (r *reader) collect(o workflows.Object) {
-	definitions, _ := member(o, "definitions").Object()
-	items, _ := member(definitions, "subgraphs").List()
+	definitions, _ := o.Value("definitions").Object()
+	items, _ := definitions.Value("subgraphs").List()
 	for _, item := range items {
 		sub, _ := item.Object()
-		id := textOf(member(sub, "id"))
+		id := sub.Value("id").Text()
 		if _, known := r.names[id]; known {
 			continue
 		}
-		r.names[id] = textOf(member(sub, "name"))
+		r.names[id] = sub.Value("name").Text()
 		r.subgraphs = append(r.subgraphs, sub)
 		r.collect(sub)
 	}
@@ -63,21 +63,21 @@ var view = []string{"last_node_id", "last_link_id", "state", "revision", "versio
 func (r *reader) sheet(o workflows.Object, sub bool) *Sheet {
 	s := &Sheet{}
 	if sub {
-		s.ID, s.Name = textOf(member(o, "id")), textOf(member(o, "name"))
+		s.ID, s.Name = o.Value("id").Text(), o.Value("name").Text()
 	}
 	links := linksOf(o)
-	items, _ := member(o, "nodes").List()
+	items, _ := o.Value("nodes").List()
 	for _, item := range items {
 		m, _ := item.Object()
 		s.Nodes = append(s.Nodes, r.node(m, links))
 	}
 	if sub {
-		s.Nodes = append(s.Nodes, portNode(InputNode, member(o, "inputs"), links), portNode(OutputNode, member(o, "outputs"), links))
+		s.Nodes = append(s.Nodes, portNode(InputNode, o.Value("inputs"), links), portNode(OutputNode, o.Value("outputs"), links))
 	}
-	groups, _ := member(o, "groups").List()
+	groups, _ := o.Value("groups").List()
 	for _, g := range groups {
 		m, _ := g.Object()
-		s.Groups = append(s.Groups, Group{Title: textOf(member(m, "title")), layout: g.Raw()})
+		s.Groups = append(s.Groups, Group{Title: m.Value("title").Text(), layout: g.Raw()})
 	}
 	s.settings(o, sub)
 	s.finish()
@@ -115,12 +115,12 @@ func (s *Sheet) settings(o workflows.Object, sub bool) {
 var layoutMembers = []string{"pos", "size", "flags", "color", "bgcolor", "shape", "boxcolor", "locked", "order", "showAdvanced"}
 
 func (r *reader) node(o workflows.Object, links linkTable) *Node {
-	n := &Node{ID: idText(member(o, "id")), Class: textOf(member(o, "type")), Title: textOf(member(o, "title"))}
+	n := &Node{ID: o.Value("id").ID(), Class: o.Value("type").Text(), Title: o.Value("title").Text()}
 	n.Label = n.Class
 	if name, ok := r.names[n.Class]; ok {
 		n.Label = name
 	}
-	mode, _ := member(o, "mode").Int64()
+	mode, _ := o.Value("mode").Int64()
 	n.Mode = int(mode)
 	n.Literals = r.literals(n.Class, o)
 	n.links(o, links)
@@ -152,8 +152,8 @@ func (n *Node) place(layout workflows.Object) {
 	layout = slices.DeleteFunc(layout, func(m workflows.Member) bool { return m.Value.IsNull() || m.Value.Raw() == "{}" })
 	slices.SortFunc(layout, func(a, b workflows.Member) int { return strings.Compare(a.Key, b.Key) })
 	n.layout = workflows.ObjectValue(layout).Raw()
-	x, y, placed := pair(member(layout, "pos"))
-	w, h, sized := pair(member(layout, "size"))
+	x, y, placed := pair(layout.Value("pos"))
+	w, h, sized := pair(layout.Value("size"))
 	if !sized {
 		w, h = 220, 60
 	}
@@ -164,7 +164,7 @@ func (n *Node) place(layout workflows.Object) {
 func pair(v workflows.Value) (a, b float64, ok bool) {
 	items, _ := v.List()
 	if o, isObject := v.Object(); isObject {
-		items = []workflows.Value{member(o, "0"), member(o, "1")}
+		items = []workflows.Value{o.Value("0"), o.Value("1")}
 	}
 	if len(items) < 2 {
 		return 0, 0, false
@@ -178,19 +178,19 @@ func pair(v workflows.Value) (a, b float64, ok bool) {
 func (n *Node) links(o workflows.Object, links linkTable) {
 	taken := map[string]int{}
 	var slots strings.Builder
-	inputs, _ := member(o, "inputs").List()
+	inputs, _ := o.Value("inputs").List()
 	for i, item := range inputs {
 		m, _ := item.Object()
-		name := distinct(taken, textOf(member(m, "name")), "input "+strconv.Itoa(i+1))
-		if from, ok := links.into(n.ID, i, idText(member(m, "link"))); ok {
+		name := distinct(taken, m.Value("name").Text(), "input "+strconv.Itoa(i+1))
+		if from, ok := links.into(n.ID, i, m.Value("link").ID()); ok {
 			n.Inputs = append(n.Inputs, Input{name, from})
 		}
 		slots.WriteString(without(m, "link", "pos", "shape").Raw())
 	}
-	outputs, _ := member(o, "outputs").List()
+	outputs, _ := o.Value("outputs").List()
 	for _, item := range outputs {
 		m, _ := item.Object()
-		n.Outputs = append(n.Outputs, textOf(member(m, "name")))
+		n.Outputs = append(n.Outputs, m.Value("name").Text())
 		slots.WriteString(without(m, "links", "slot_index", "pos", "shape").Raw())
 	}
 	n.slots = slots.String()
@@ -231,8 +231,8 @@ func portNode(id string, ports workflows.Value, links linkTable) *Node {
 	items, _ := ports.List()
 	for i, item := range items {
 		m, _ := item.Object()
-		name := distinct(taken, textOf(member(m, "name")), "port "+strconv.Itoa(i+1))
-		n.Literals = append(n.Literals, Named{name, member(m, "type")})
+		name := distinct(taken, m.Value("name").Text(), "port "+strconv.Itoa(i+1))
+		n.Literals = append(n.Literals, Named{name, m.Value("type")})
 		if id == InputNode {
 			n.Outputs = append(n.Outputs, name)
 			continue
@@ -258,18 +258,18 @@ type slot struct {
 
 func linksOf(o workflows.Object) linkTable {
 	t := linkTable{byID: map[string]Source{}, to: map[slot]string{}}
-	items, _ := member(o, "links").List()
+	items, _ := o.Value("links").List()
 	for _, item := range items {
 		l := linkItems(item)
 		if len(l) < 5 {
 			continue
 		}
-		id := idText(l[0])
+		id := l[0].ID()
 		from, _ := l[2].Int64()
-		t.byID[id] = Source{idText(l[1]), int(from)}
+		t.byID[id] = Source{l[1].ID(), int(from)}
 		at, _ := l[4].Int64()
-		if _, ok := t.to[slot{idText(l[3]), at}]; !ok {
-			t.to[slot{idText(l[3]), at}] = id
+		if _, ok := t.to[slot{l[3].ID(), at}]; !ok {
+			t.to[slot{l[3].ID(), at}] = id
 		}
 	}
 	return t
@@ -280,7 +280,7 @@ func linkItems(v workflows.Value) []workflows.Value {
 	items, ok := v.List()
 	if o, isObject := v.Object(); isObject && !ok {
 		for _, key := range []string{"id", "origin_id", "origin_slot", "target_id", "target_slot", "type"} {
-			items = append(items, member(o, key))
+			items = append(items, o.Value(key))
 		}
 	}
 	return items
@@ -296,22 +296,4 @@ func (t linkTable) into(node string, at int, id string) (Source, bool) {
 	}
 	from, ok := t.byID[t.to[slot{node, int64(at)}]]
 	return from, ok
-}
-
-func member(o workflows.Object, key string) workflows.Value {
-	v, _ := o.Get(key)
-	return v
-}
-
-func textOf(v workflows.Value) string {
-	s, _ := v.Str()
-	return s
-}
-
-// idText is the id of a node or link as text; ids are numbers or texts.
-func idText(v workflows.Value) string {
-	if i, ok := v.Int64(); ok {
-		return strconv.FormatInt(i, 10)
-	}
-	return textOf(v)
 }

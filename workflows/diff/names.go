@@ -11,7 +11,7 @@ const controlName = "control_after_generate"
 
 // literals are the values of a node in the editor's format, which has them without names, by name.
 func (r *reader) literals(class string, o workflows.Object) []Named {
-	values := member(o, "widgets_values")
+	values := o.Value("widgets_values")
 	if byName, ok := values.Object(); ok {
 		literals := make([]Named, len(byName))
 		for i, m := range byName {
@@ -54,12 +54,12 @@ func (r *reader) valueNames(class string, o workflows.Object, n int) []string {
 // fileNames are those of widgets_values_named or widgets_values_ordered.
 func fileNames(o workflows.Object, n int) []string {
 	var names []string
-	ordered, _ := member(o, "widgets_values_ordered").List()
+	ordered, _ := o.Value("widgets_values_ordered").List()
 	for _, v := range ordered {
 		m, _ := v.Object()
-		names = append(names, textOf(member(m, "name")))
+		names = append(names, m.Value("name").Text())
 	}
-	if named, ok := member(o, "widgets_values_named").Object(); ok && names == nil {
+	if named, ok := o.Value("widgets_values_named").Object(); ok && names == nil {
 		names = named.Keys()
 	}
 	if len(names) != n {
@@ -104,16 +104,16 @@ func (r *reader) classNames(class string, n int) []string {
 
 // slotNames are those of the slots that belong to widgets, which newer editors write for all of them.
 func slotNames(o workflows.Object, n int) []string {
-	values, _ := member(o, "widgets_values").List()
-	slots, _ := member(o, "inputs").List()
+	values, _ := o.Value("widgets_values").List()
+	slots, _ := o.Value("inputs").List()
 	var names []string
 	for _, v := range slots {
 		m, _ := v.Object()
-		widget, ok := member(m, "widget").Object()
+		widget, ok := m.Value("widget").Object()
 		if !ok {
 			continue
 		}
-		name := textOf(member(widget, "name"))
+		name := widget.Value("name").Text()
 		names = append(names, name)
 		if (name == "seed" || name == "noise_seed") && len(names) < n && isControl(values[len(names)]) {
 			names = append(names, controlName)
@@ -126,17 +126,17 @@ func slotNames(o workflows.Object, n int) []string {
 }
 
 func isControl(v workflows.Value) bool {
-	return slices.Contains([]string{"fixed", "increment", "decrement", "randomize", "increment-wrap"}, textOf(v))
+	return slices.Contains([]string{"fixed", "increment", "decrement", "randomize", "increment-wrap"}, v.Text())
 }
 
 // proxyNames are those of the widgets inside that an instance of a subgraph shows.
 func proxyNames(o workflows.Object, n int) []string {
-	properties, _ := member(o, "properties").Object()
-	proxies, _ := member(properties, "proxyWidgets").List()
+	properties, _ := o.Value("properties").Object()
+	proxies, _ := properties.Value("proxyWidgets").List()
 	var names []string
 	for _, v := range proxies {
 		if items, _ := v.List(); len(items) > 1 {
-			names = append(names, textOf(items[1]))
+			names = append(names, items[1].Text())
 		}
 	}
 	if len(names) != n {

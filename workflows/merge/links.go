@@ -26,7 +26,7 @@ type linkTable struct {
 
 func readLinks(o workflows.Object) *linkTable {
 	t := &linkTable{byID: map[string]*link{}, to: map[string]*link{}, names: map[string][]string{}}
-	rows, _ := member(o, "links").List()
+	rows, _ := o.Value("links").List()
 	for _, row := range rows {
 		items := linkItems(row)
 		if len(items) < 5 {
@@ -34,9 +34,9 @@ func readLinks(o workflows.Object) *linkTable {
 		}
 		slot, _ := items[2].Int64()
 		at, _ := items[4].Int64()
-		l := &link{id: idText(items[0]), origin: idText(items[1]), slot: int(slot), raw: row}
+		l := &link{id: items[0].ID(), origin: items[1].ID(), slot: int(slot), raw: row}
 		t.byID[l.id] = l
-		if key := idText(items[3]) + " " + strconv.FormatInt(at, 10); t.to[key] == nil {
+		if key := items[3].ID() + " " + strconv.FormatInt(at, 10); t.to[key] == nil {
 			t.to[key] = l
 		}
 	}
@@ -50,7 +50,7 @@ func linkItems(v workflows.Value) []workflows.Value {
 	items, _ := v.List()
 	if o, ok := v.Object(); ok {
 		for _, key := range linkKeys {
-			items = append(items, member(o, key))
+			items = append(items, o.Value(key))
 		}
 	}
 	return items
@@ -156,17 +156,17 @@ func (s *sheetMerge) putTogether(o *workflows.Object, links [3]map[string]string
 
 // linksInto are the links that the inputs of a node have.
 func (s *sheetMerge) linksInto(id string) []ends {
-	slots := keyList(some(member(s.nodes[id], "inputs")), slotName)
+	slots := keyList(some(s.nodes[id].Value("inputs")), slotName)
 	var all []ends
 	for at, key := range slots.keys {
 		slot, _ := slots.items[key].Object()
-		origin, number, ok := source(member(slot, "link"))
+		origin, number, ok := source(slot.Value("link"))
 		if !ok {
 			continue
 		}
 		e := ends{join: join{origin, number.Raw(), id, key}, targetSlot: at}
 		if name, ok := number.Str(); ok {
-			e.originSlot = slices.Index(keyList(some(member(s.nodes[origin], "outputs")), slotName).keys, name)
+			e.originSlot = slices.Index(keyList(some(s.nodes[origin].Value("outputs")), slotName).keys, name)
 		} else {
 			n, _ := number.Int64()
 			e.originSlot = int(n)
@@ -182,7 +182,7 @@ func (s *sheetMerge) linksInto(id string) []ends {
 
 // outputKey is the name of an output by its number.
 func (s *sheetMerge) outputKey(id string, at int) string {
-	keys := keyList(some(member(s.nodes[id], "outputs")), slotName).keys
+	keys := keyList(some(s.nodes[id].Value("outputs")), slotName).keys
 	if at < 0 || at >= len(keys) {
 		return "#" + strconv.Itoa(at)
 	}
@@ -196,7 +196,7 @@ func (s *sheetMerge) written(id string, leading map[string][]string, links [3]ma
 		switch m.Key {
 		case "inputs":
 			node[i].Value = mapSlots(m.Value, func(key string, slot *workflows.Object) {
-				origin, number, ok := source(member(*slot, "link"))
+				origin, number, ok := source((*slot).Value("link"))
 				if ok {
 					slot.Set("link", numbered(s.ids[join{origin, number.Raw(), id, key}], true))
 				}
@@ -252,17 +252,17 @@ func idList(ids []string) workflows.Value {
 // ports are the inputs or outputs of a subgraph as its definition lists them.
 func (s *sheetMerge) ports(id string, node workflows.Object) workflows.Value {
 	if id == diff.OutputNode {
-		return mapSlots(member(node, "inputs"), func(_ string, port *workflows.Object) {
+		return mapSlots(node.Value("inputs"), func(_ string, port *workflows.Object) {
 			ids := []workflows.Value{}
-			if v := member(*port, "link"); !v.IsNull() {
+			if v := (*port).Value("link"); !v.IsNull() {
 				ids = append(ids, v)
 			}
 			port.Delete("link")
 			port.Set("linkIds", workflows.ListValue(ids...))
 		})
 	}
-	return mapSlots(member(node, "outputs"), func(_ string, port *workflows.Object) {
-		ids := member(*port, "links")
+	return mapSlots(node.Value("outputs"), func(_ string, port *workflows.Object) {
+		ids := (*port).Value("links")
 		if ids.IsNull() {
 			ids = workflows.ListValue()
 		}
@@ -311,7 +311,7 @@ func (s *sheetMerge) row(e ends, reroutes map[string]string) workflows.Value {
 
 // raise makes counters of ids as high as the ids that were given anew.
 func (s *sheetMerge) raise(o *workflows.Object) {
-	state, hasState := member(*o, "state").Object()
+	state, hasState := (*o).Value("state").Object()
 	for _, c := range []struct {
 		key, inState string
 		fresh        bool

@@ -2,7 +2,6 @@ package merge
 
 import (
 	"slices"
-	"strconv"
 
 	"github.com/comfyrun/comfyrun/workflows"
 )
@@ -37,7 +36,7 @@ func sortedIDs[V any](nodes map[string]V) []string {
 // relabeled gives the links of a node the ids of the result.
 func (s *sheetMerge) relabeled(version int, v workflows.Value) workflows.Value {
 	node, _ := v.Object()
-	inputs, ok := member(node, "inputs").Object()
+	inputs, ok := node.Value("inputs").Object()
 	if !ok {
 		return v
 	}
@@ -101,15 +100,15 @@ var layoutMembers = []string{"pos", "size", "flags", "color", "bgcolor", "shape"
 func meaning(v workflows.Value) workflows.Value {
 	o, _ := v.Object()
 	o = slices.DeleteFunc(o, func(m workflows.Member) bool { return slices.Contains(layoutMembers, m.Key) })
-	slots, ok := member(o, "inputs").List()
+	slots, ok := o.Value("inputs").List()
 	if !ok {
 		return workflows.ObjectValue(o)
 	}
 	var kept []workflows.Value
 	for _, v := range slots {
 		slot, _ := v.Object()
-		if from := member(slot, "link"); !from.IsNull() {
-			kept = append(kept, member(slot, "name"), from)
+		if from := slot.Value("link"); !from.IsNull() {
+			kept = append(kept, slot.Value("name"), from)
 		}
 	}
 	o.Set("inputs", workflows.ListValue(kept...))
@@ -140,7 +139,7 @@ func anyLink(t triple) bool {
 
 // apiInputs are the links of a node of the API format, as a list of names and sources.
 func apiInputs(node workflows.Object) []wire {
-	inputs, _ := member(node, "inputs").Object()
+	inputs, _ := node.Value("inputs").Object()
 	var wires []wire
 	for _, in := range inputs {
 		if in.Value.IsLink() {
@@ -194,7 +193,7 @@ func (s *sheetMerge) lost(id string, w wire) bool {
 func (s *sheetMerge) has(origin string, slot workflows.Value) bool {
 	node := s.nodes[origin]
 	if name, ok := slot.Str(); ok && node != nil {
-		return slices.Contains(keyList(some(member(node, "outputs")), slotName).keys, name)
+		return slices.Contains(keyList(some(node.Value("outputs")), slotName).keys, name)
 	}
 	return node != nil
 }
@@ -206,15 +205,15 @@ func (s *sheetMerge) wire(version int, id, name string) *workflows.Value {
 		return nil
 	}
 	node, _ := v.Object()
-	if inputs, ok := member(node, "inputs").Object(); ok {
+	if inputs, ok := node.Value("inputs").Object(); ok {
 		if v, ok := inputs.Get(name); ok {
 			return &v
 		}
 		return nil
 	}
-	slots := keyList(some(member(node, "inputs")), slotName)
+	slots := keyList(some(node.Value("inputs")), slotName)
 	slot, _ := slots.items[name].Object()
-	return some(member(slot, "link"))
+	return some(slot.Value("link"))
 }
 
 // unlink takes a link away; instead stands what the preferred side has, unless that leads nowhere too.
@@ -225,14 +224,14 @@ func (s *sheetMerge) unlink(id, name string, instead *workflows.Value) {
 		}
 	}
 	node := s.nodes[id]
-	if inputs, ok := member(node, "inputs").Object(); ok {
+	if inputs, ok := node.Value("inputs").Object(); ok {
 		inputs.Delete(name)
 		if instead != nil {
 			inputs.Set(name, *instead)
 		}
 		node.Set("inputs", workflows.ObjectValue(inputs))
 	} else {
-		node.Set("inputs", mapSlots(member(node, "inputs"), func(key string, slot *workflows.Object) {
+		node.Set("inputs", mapSlots(node.Value("inputs"), func(key string, slot *workflows.Object) {
 			if key != name {
 				return
 			}
@@ -264,23 +263,5 @@ func mapSlots(v workflows.Value, f func(key string, slot *workflows.Object)) wor
 
 func slotName(v workflows.Value) string {
 	o, _ := v.Object()
-	return textOf(member(o, "name"))
-}
-
-func member(o workflows.Object, key string) workflows.Value {
-	v, _ := o.Get(key)
-	return v
-}
-
-func textOf(v workflows.Value) string {
-	s, _ := v.Str()
-	return s
-}
-
-// idText is the id of a node or link as text; ids are numbers or texts.
-func idText(v workflows.Value) string {
-	if i, ok := v.Int64(); ok {
-		return strconv.FormatInt(i, 10)
-	}
-	return textOf(v)
+	return o.Value("name").Text()
 }

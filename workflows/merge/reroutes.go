@@ -10,9 +10,9 @@ import (
 // reroutesOf are the reroutes (points that links are led through on the drawing) of a sheet, wherever it
 // has them.
 func reroutesOf(o workflows.Object) []workflows.Value {
-	items, _ := member(o, "reroutes").List()
-	extra, _ := member(o, "extra").Object()
-	more, _ := member(extra, "reroutes").List()
+	items, _ := o.Value("reroutes").List()
+	extra, _ := o.Value("extra").Object()
+	more, _ := extra.Value("reroutes").List()
 	return append(items, more...)
 }
 
@@ -24,7 +24,7 @@ func (s *sheetMerge) rerouteIDs(objects [3]workflows.Object) map[string]string {
 		known[i] = map[string]bool{}
 		for _, v := range reroutesOf(o) {
 			reroute, _ := v.Object()
-			id := member(reroute, "id")
+			id := reroute.Value("id")
 			known[i][id.Raw()] = true
 			if n, ok := id.Int64(); ok && n < 1<<53 {
 				highest = max(highest, n)
@@ -34,7 +34,7 @@ func (s *sheetMerge) rerouteIDs(objects [3]workflows.Object) map[string]string {
 	renamed := map[string]string{}
 	for _, v := range reroutesOf(objects[theirs]) {
 		reroute, _ := v.Object()
-		if id := member(reroute, "id").Raw(); known[ours][id] && !known[base][id] {
+		if id := reroute.Value("id").Raw(); known[ours][id] && !known[base][id] {
 			highest++
 			renamed[id] = strconv.FormatInt(highest, 10)
 		}
@@ -44,7 +44,7 @@ func (s *sheetMerge) rerouteIDs(objects [3]workflows.Object) map[string]string {
 
 // relabelParent gives the reroute that something hangs on its id in the result.
 func relabelParent(o workflows.Object, reroutes map[string]string) workflows.Value {
-	if to, ok := reroutes[member(o, "parentId").Raw()]; ok {
+	if to, ok := reroutes[o.Value("parentId").Raw()]; ok {
 		o.Set("parentId", numbered(to, true))
 	}
 	return workflows.ObjectValue(o)
@@ -59,10 +59,10 @@ func (s *sheetMerge) rerouteList(t triple, links [3]map[string]string, reroutes 
 		items, _ := v.List()
 		for k, item := range items {
 			o, _ := item.Object()
-			if to, ok := reroutes[member(o, "id").Raw()]; ok && i == theirs {
+			if to, ok := reroutes[o.Value("id").Raw()]; ok && i == theirs {
 				o.Set("id", numbered(to, true))
 			}
-			if ids, ok := member(o, "linkIds").List(); ok {
+			if ids, ok := o.Value("linkIds").List(); ok {
 				o.Set("linkIds", relabelLinks(ids, links[i]))
 			}
 			items[k] = workflows.ObjectValue(o)
@@ -87,12 +87,12 @@ func (s *sheetMerge) rerouteList(t triple, links [3]map[string]string, reroutes 
 
 func idKey(v workflows.Value) string {
 	o, _ := v.Object()
-	return member(o, "id").Raw()
+	return o.Value("id").Raw()
 }
 
 func relabelLinks(ids []workflows.Value, links map[string]string) workflows.Value {
 	for i, id := range ids {
-		if to, ok := links[idText(id)]; ok {
+		if to, ok := links[id.ID()]; ok {
 			ids[i] = numbered(to, true)
 		}
 	}
@@ -126,7 +126,7 @@ func (s *sheetMerge) extensions(t triple, links [3]map[string]string, reroutes m
 		items, _ := v.List()
 		for k, item := range items {
 			o, _ := item.Object()
-			if to, ok := links[i][idText(member(o, "id"))]; ok {
+			if to, ok := links[i][o.Value("id").ID()]; ok {
 				o.Set("id", numbered(to, true))
 			}
 			items[k] = workflows.ObjectValue(o)
@@ -150,7 +150,7 @@ func prune(o *workflows.Object, all []ends) {
 	if v, ok := o.Get("reroutes"); ok {
 		o.Set("reroutes", prunedReroutes(v, there))
 	}
-	extra, ok := member(*o, "extra").Object()
+	extra, ok := (*o).Value("extra").Object()
 	if !ok {
 		return
 	}
@@ -161,7 +161,7 @@ func prune(o *workflows.Object, all []ends) {
 		items, _ := v.List()
 		items = slices.DeleteFunc(items, func(v workflows.Value) bool {
 			o, _ := v.Object()
-			return !there[idText(member(o, "id"))]
+			return !there[o.Value("id").ID()]
 		})
 		extra.Set("linkExtensions", workflows.ListValue(items...))
 	}
@@ -174,8 +174,8 @@ func prunedReroutes(v workflows.Value, there map[string]bool) workflows.Value {
 	var kept []workflows.Value
 	for _, item := range items {
 		o, _ := item.Object()
-		ids, _ := member(o, "linkIds").List()
-		left := slices.DeleteFunc(slices.Clone(ids), func(id workflows.Value) bool { return !there[idText(id)] })
+		ids, _ := o.Value("linkIds").List()
+		left := slices.DeleteFunc(slices.Clone(ids), func(id workflows.Value) bool { return !there[id.ID()] })
 		if len(left) == 0 && len(ids) > 0 {
 			continue
 		}

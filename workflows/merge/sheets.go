@@ -104,7 +104,7 @@ func (s *sheetMerge) definitions(t triple) *workflows.Value {
 		if key != "subgraphs" {
 			return s.deep(t, place{path: "definitions." + key})
 		}
-		name := func(v workflows.Value) string { o, _ := v.Object(); return textOf(member(o, "id")) }
+		name := func(v workflows.Value) string { o, _ := v.Object(); return o.Value("id").Text() }
 		return s.list(t, name, s.definition)
 	})
 }
@@ -143,15 +143,15 @@ func (s *sheetMerge) groups(t triple) *workflows.Value {
 		items, _ := t[base].List()
 		for _, v := range items {
 			o, _ := v.Object()
-			known[member(o, "id").Raw()] = true
+			known[o.Value("id").Raw()] = true
 		}
 	}
 	name := func(v workflows.Value) string {
 		o, _ := v.Object()
-		if id := member(o, "id"); !id.IsNull() && known[id.Raw()] {
+		if id := o.Value("id"); !id.IsNull() && known[id.Raw()] {
 			return "id " + id.Raw()
 		}
-		return "title " + textOf(member(o, "title"))
+		return "title " + o.Value("title").Text()
 	}
 	merged := s.list(t, name, func(_ string, t triple) *workflows.Value {
 		if t[base] != nil && (t[ours] == nil || t[theirs] == nil) {
@@ -174,14 +174,14 @@ func uniqueIDs(v *workflows.Value) *workflows.Value {
 	var most int64
 	for _, item := range items {
 		o, _ := item.Object()
-		if id, ok := member(o, "id").Int64(); ok {
+		if id, ok := o.Value("id").Int64(); ok {
 			most = max(most, id)
 		}
 	}
 	changed := false
 	for i, item := range items {
 		o, _ := item.Object()
-		id, ok := member(o, "id").Int64()
+		id, ok := o.Value("id").Int64()
 		if ok && taken[id] && most < 1<<53 {
 			most++
 			o.Set("id", workflows.IntValue(most))
@@ -210,8 +210,8 @@ func (m *merger) restored(top workflows.Object) workflows.Object {
 		if len(missing) == 0 {
 			return top
 		}
-		definitions, _ := member(top, "definitions").Object()
-		items, _ := member(definitions, "subgraphs").List()
+		definitions, _ := top.Value("definitions").Object()
+		items, _ := definitions.Value("subgraphs").List()
 		definitions.Set("subgraphs", workflows.ListValue(append(items, missing...)...))
 		top.Set("definitions", workflows.ObjectValue(definitions))
 	}
@@ -219,16 +219,16 @@ func (m *merger) restored(top workflows.Object) workflows.Object {
 
 // collect finds the subgraphs that are defined, and the classes of all nodes.
 func collect(sheet workflows.Object, have, needed map[string]bool) {
-	nodes, _ := member(sheet, "nodes").List()
+	nodes, _ := sheet.Value("nodes").List()
 	for _, v := range nodes {
 		o, _ := v.Object()
-		needed[textOf(member(o, "type"))] = true
+		needed[o.Value("type").Text()] = true
 	}
-	definitions, _ := member(sheet, "definitions").Object()
-	items, _ := member(definitions, "subgraphs").List()
+	definitions, _ := sheet.Value("definitions").Object()
+	items, _ := definitions.Value("subgraphs").List()
 	for _, v := range items {
 		o, _ := v.Object()
-		have[textOf(member(o, "id"))] = true
+		have[o.Value("id").Text()] = true
 		collect(o, have, needed)
 	}
 }
@@ -247,11 +247,11 @@ func (m *merger) defined(id string) *workflows.Value {
 }
 
 func definedIn(sheet workflows.Object, id string) *workflows.Value {
-	definitions, _ := member(sheet, "definitions").Object()
-	items, _ := member(definitions, "subgraphs").List()
+	definitions, _ := sheet.Value("definitions").Object()
+	items, _ := definitions.Value("subgraphs").List()
 	for _, v := range items {
 		o, _ := v.Object()
-		if textOf(member(o, "id")) == id {
+		if o.Value("id").Text() == id {
 			return &v
 		}
 		if inner := definedIn(o, id); inner != nil {

@@ -37,10 +37,10 @@ func (s *sheetMerge) takeApart(version int, o workflows.Object) {
 	}
 	table := readLinks(o)
 	s.nameSlots(version, o, table)
-	items, _ := member(o, "nodes").List()
+	items, _ := o.Value("nodes").List()
 	for _, item := range items {
 		node, _ := item.Object()
-		id := idText(member(node, "id"))
+		id := node.Value("id").ID()
 		s.takeNode(version, node, table)
 		node.Delete("id")
 		s.relabelProxies(version, &node)
@@ -50,7 +50,7 @@ func (s *sheetMerge) takeApart(version int, o workflows.Object) {
 		return
 	}
 	for id, key := range map[string]string{diff.InputNode: "inputs", diff.OutputNode: "outputs"} {
-		part.nodes[id] = s.takePorts(version, id, member(o, key), table)
+		part.nodes[id] = s.takePorts(version, id, o.Value(key), table)
 	}
 }
 
@@ -74,20 +74,20 @@ func (s *sheetMerge) takePorts(version int, id string, ports workflows.Value, ta
 
 // takeNode puts sources into the slots of a node.
 func (s *sheetMerge) takeNode(version int, node workflows.Object, table *linkTable) {
-	id := idText(member(node, "id"))
+	id := node.Value("id").ID()
 	at := 0
 	for i, m := range node {
 		switch m.Key {
 		case "inputs":
 			node[i].Value = mapSlots(m.Value, func(key string, slot *workflows.Object) {
-				link := table.into(id, at, idText(member(*slot, "link")))
+				link := table.into(id, at, (*slot).Value("link").ID())
 				slot.Set("link", s.taken(version, link, join{target: s.p.idOf(version, id), input: key}, table))
 				at++
 			})
 		case "outputs":
 			node[i].Value = mapSlots(m.Value, func(key string, slot *workflows.Object) {
 				s.listed(version, s.p.idOf(version, id)+" "+key, *slot, "links")
-				if items, _ := member(*slot, "links").List(); len(items) > 0 {
+				if items, _ := (*slot).Value("links").List(); len(items) > 0 {
 					slot.Set("links", workflows.ListValue())
 				}
 			})
@@ -97,9 +97,9 @@ func (s *sheetMerge) takeNode(version int, node workflows.Object, table *linkTab
 
 // listed notes in which order an output lists its links.
 func (s *sheetMerge) listed(version int, at string, slot workflows.Object, key string) {
-	items, _ := member(slot, key).List()
+	items, _ := slot.Value(key).List()
 	for _, v := range items {
-		s.parts[version].outputs[at] = append(s.parts[version].outputs[at], idText(v))
+		s.parts[version].outputs[at] = append(s.parts[version].outputs[at], v.ID())
 	}
 }
 
@@ -121,23 +121,23 @@ func (s *sheetMerge) taken(version int, l *link, j join, table *linkTable) workf
 
 // nameSlots tells the table which outputs have names that do not shift.
 func (s *sheetMerge) nameSlots(version int, o workflows.Object, table *linkTable) {
-	items, _ := member(o, "nodes").List()
+	items, _ := o.Value("nodes").List()
 	for _, item := range items {
 		node, _ := item.Object()
-		if s.sheets[textOf(member(node, "type"))] != nil {
-			table.names[idText(member(node, "id"))] = keyList(some(member(node, "outputs")), slotName).keys
+		if s.sheets[node.Value("type").Text()] != nil {
+			table.names[node.Value("id").ID()] = keyList(some(node.Value("outputs")), slotName).keys
 		}
 	}
 	if s.p.id != "" {
-		table.names[diff.InputNode] = keyList(some(member(o, "inputs")), slotName).keys
+		table.names[diff.InputNode] = keyList(some(o.Value("inputs")), slotName).keys
 	}
 }
 
 // relabelProxies gives the ids that an instance of a subgraph has in its property proxyWidgets those of the result.
 func (s *sheetMerge) relabelProxies(version int, node *workflows.Object) {
-	inner := s.sheets[textOf(member(*node, "type"))]
-	properties, _ := member(*node, "properties").Object()
-	proxies, ok := member(properties, "proxyWidgets").List()
+	inner := s.sheets[(*node).Value("type").Text()]
+	properties, _ := (*node).Value("properties").Object()
+	proxies, ok := properties.Value("proxyWidgets").List()
 	if inner == nil || !ok {
 		return
 	}
@@ -146,7 +146,7 @@ func (s *sheetMerge) relabelProxies(version int, node *workflows.Object) {
 		if len(items) < 2 {
 			continue
 		}
-		if to, ok := inner.ids[version][idText(items[0])]; ok {
+		if to, ok := inner.ids[version][items[0].ID()]; ok {
 			items[0] = numbered(to, items[0].Kind() == workflows.KindNumber)
 			proxies[i] = workflows.ListValue(items...)
 		}
@@ -157,11 +157,11 @@ func (s *sheetMerge) relabelProxies(version int, node *workflows.Object) {
 
 // slotWires are the links of a node of the editor's format.
 func slotWires(node workflows.Object) []wire {
-	slots := keyList(some(member(node, "inputs")), slotName)
+	slots := keyList(some(node.Value("inputs")), slotName)
 	var wires []wire
 	for _, key := range slots.keys {
 		slot, _ := slots.items[key].Object()
-		if from := member(slot, "link"); !from.IsNull() {
+		if from := slot.Value("link"); !from.IsNull() {
 			wires = append(wires, wire{key, from})
 		}
 	}
@@ -204,7 +204,7 @@ func conflicting(t triple) bool {
 		}
 	}
 	for _, key := range []string{"pos", "size", "color", "bgcolor"} {
-		b, o, th := member(objects[base], key), member(objects[ours], key), member(objects[theirs], key)
+		b, o, th := objects[base].Value(key), objects[ours].Value(key), objects[theirs].Value(key)
 		if o != th && o != b && th != b {
 			return true
 		}
@@ -226,7 +226,7 @@ func (s *sheetMerge) slot(id, name string, t triple) *workflows.Value {
 	for i, v := range t {
 		if v != nil {
 			o, _ := v.Object()
-			links[i] = some(member(o, "link"))
+			links[i] = some(o.Value("link"))
 		}
 	}
 	for side, other := range [3]int{ours: theirs, theirs: ours} {

@@ -101,14 +101,14 @@ func parseClass(m workflows.Member) (*Class, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %s, not an object", m.Value.Kind())
 	}
-	inputs, ok := object(o, "input")
+	inputs, ok := o.Object("input")
 	if !ok {
 		return nil, fmt.Errorf(`it has no "input": object_info is the answer of GET /object_info`)
 	}
-	c := &Class{Name: m.Key, Title: text(o, "display_name")}
-	order, _ := object(o, "input_order")
+	c := &Class{Name: m.Key, Title: o.Text("display_name")}
+	order, _ := o.Object("input_order")
 	for _, group := range []string{"required", "optional"} {
-		declared, _ := object(inputs, group)
+		declared, _ := inputs.Object(group)
 		for _, name := range inOrder(declared, order, group) {
 			spec, _ := declared.Get(name)
 			in, err := parseInput(name, spec)
@@ -118,7 +118,7 @@ func parseClass(m workflows.Member) (*Class, error) {
 			c.Inputs = append(c.Inputs, in)
 		}
 	}
-	for _, output := range list(o, "output") {
+	for _, output := range o.List("output") {
 		c.Outputs = append(c.Outputs, typeName(output))
 	}
 	return c, nil
@@ -127,7 +127,7 @@ func parseClass(m workflows.Member) (*Class, error) {
 // inOrder returns the names of a group of inputs: those that input_order lists, then the others.
 func inOrder(declared, order workflows.Object, group string) []string {
 	var names []string
-	for _, v := range list(order, group) {
+	for _, v := range order.List(group) {
 		name, _ := v.Str()
 		if _, ok := declared.Get(name); ok && !slices.Contains(names, name) {
 			names = append(names, name)
@@ -162,11 +162,11 @@ func parseInput(name string, spec workflows.Value) (Input, error) {
 	if choices, ok := items[0].List(); ok {
 		in.Type, in.Choices = "COMBO", choices
 	} else if in.Type == "COMBO" {
-		in.Choices = list(options, "options")
+		in.Choices = options.List("options")
 	}
 	in.Force = truthy(options, "forceInput")
 	in.Widget = in.Type
-	if other := text(options, "widgetType"); other != "" {
+	if other := options.Text("widgetType"); other != "" {
 		in.Widget = other
 	}
 	in.Grows = strings.HasPrefix(in.Type, "COMFY_DYNAMICCOMBO")

@@ -126,7 +126,7 @@ func (c *conversion) record(n *node, in *instance, depth int) (*record, error) {
 		return r, c.subgraph(r, g, depth)
 	}
 	if name, ok := groupName(n.class); ok {
-		if def, ok := object(c.workflow.groups, name); ok {
+		if def, ok := c.workflow.groups.Object(name); ok {
 			return r, c.group(r, name, def, depth)
 		}
 	}

@@ -84,8 +84,8 @@ func fromValue(v workflows.Value) (*Workflow, error) {
 	}
 	top, _ := v.Object()
 	w := &Workflow{subgraphs: map[string]*graph{}}
-	extra, _ := object(top, "extra")
-	w.groups, _ = object(extra, "groupNodes")
+	extra, _ := top.Object("extra")
+	w.groups, _ = extra.Object("groupNodes")
 	var err error
 	if w.root, err = parseGraph(top); err != nil {
 		return nil, err
@@ -95,14 +95,14 @@ func fromValue(v workflows.Value) (*Workflow, error) {
 
 // define reads the subgraphs of a graph, and those that they hold.
 func (w *Workflow) define(top workflows.Object, seen map[string]workflows.Value) error {
-	definitions, _ := object(top, "definitions")
-	for _, v := range list(definitions, "subgraphs") {
+	definitions, _ := top.Object("definitions")
+	for _, v := range definitions.List("subgraphs") {
 		o, _ := v.Object()
 		g, err := parseGraph(o)
 		if err != nil {
 			return err
 		}
-		g.id, g.name = text(o, "id"), text(o, "name")
+		g.id, g.name = o.Text("id"), o.Text("name")
 		if g.id == "" {
 			return &Error{Text: fmt.Sprintf("subgraph %q has no id", g.name)}
 		}
@@ -121,10 +121,10 @@ func (w *Workflow) define(top workflows.Object, seen map[string]workflows.Value)
 
 func ports(o workflows.Object, key string) []port {
 	var ports []port
-	for _, v := range list(o, key) {
+	for _, v := range o.List(key) {
 		m, _ := v.Object()
-		p := port{name: text(m, "name"), typ: slotType(m)}
-		for _, id := range list(m, "linkIds") {
+		p := port{name: m.Text("name"), typ: slotType(m)}
+		for _, id := range m.List("linkIds") {
 			p.links = append(p.links, idOf(id))
 		}
 		ports = append(ports, p)
@@ -135,7 +135,7 @@ func ports(o workflows.Object, key string) []port {
 func parseGraph(o workflows.Object) (*graph, error) {
 	g := &graph{links: map[string]link{}}
 	known := map[string]bool{}
-	for i, v := range list(o, "nodes") {
+	for i, v := range o.List("nodes") {
 		n, err := parseNode(i, v)
 		if err != nil {
 			return nil, err
@@ -149,7 +149,7 @@ func parseGraph(o workflows.Object) (*graph, error) {
 	if len(g.nodes) > MaxNodes {
 		return nil, &Error{Text: fmt.Sprintf("%d nodes are more than %d", len(g.nodes), MaxNodes)}
 	}
-	for i, v := range list(o, "links") {
+	for i, v := range o.List("links") {
 		id, l, err := parseLink(v)
 		if err != nil {
 			return nil, &Error{Text: fmt.Sprintf("link %d: %v", i+1, err)}
@@ -226,7 +226,7 @@ func parseNode(i int, v workflows.Value) (*node, error) {
 	if !ok {
 		return nil, &Error{Text: fmt.Sprintf("node %d of the list is a %s, not an object", i+1, v.Kind())}
 	}
-	n := &node{class: text(o, "type"), cost: 1 + len(v.Raw())/16}
+	n := &node{class: o.Text("type"), cost: 1 + len(v.Raw())/16}
 	id, _ := o.Get("id")
 	if n.id = idOf(id); n.id == "" {
 		return nil, &Error{Text: fmt.Sprintf("node %d of the list (%q) has no id", i+1, n.class)}
@@ -241,24 +241,24 @@ func parseNode(i int, v workflows.Value) (*node, error) {
 	m, _ := mode.Int64()
 	n.mode = int(m)
 	n.values, _ = o.Get("widgets_values")
-	n.named, _ = object(o, "widgets_values_named")
-	n.ordered = list(o, "widgets_values_ordered")
-	n.properties, _ = object(o, "properties")
+	n.named, _ = o.Object("widgets_values_named")
+	n.ordered = o.List("widgets_values_ordered")
+	n.properties, _ = o.Object("properties")
 	n.slots(o)
 	return n, nil
 }
 
 func (n *node) slots(o workflows.Object) {
-	for _, v := range list(o, "inputs") {
+	for _, v := range o.List("inputs") {
 		m, _ := v.Object()
-		s := inSlot{name: text(m, "name"), typ: slotType(m)}
+		s := inSlot{name: m.Text("name"), typ: slotType(m)}
 		link, _ := m.Get("link")
 		s.link = idOf(link)
-		widget, _ := object(m, "widget")
-		s.widget = text(widget, "name")
+		widget, _ := m.Object("widget")
+		s.widget = widget.Text("name")
 		n.inputs = append(n.inputs, s)
 	}
-	for _, v := range list(o, "outputs") {
+	for _, v := range o.List("outputs") {
 		m, _ := v.Object()
 		n.outputs = append(n.outputs, slotType(m))
 	}
@@ -287,23 +287,6 @@ func typeName(v workflows.Value) string {
 		return "COMBO"
 	}
 	return "*"
-}
-
-func object(o workflows.Object, key string) (workflows.Object, bool) {
-	v, _ := o.Get(key)
-	return v.Object()
-}
-
-func list(o workflows.Object, key string) []workflows.Value {
-	v, _ := o.Get(key)
-	items, _ := v.List()
-	return items
-}
-
-func text(o workflows.Object, key string) string {
-	v, _ := o.Get(key)
-	s, _ := v.Str()
-	return s
 }
 
 // truthy is whether JavaScript takes an option for true.

@@ -51,7 +51,7 @@ func (c *conversion) group(r *record, name string, def workflows.Object, depth i
 
 func parseGroup(r *record, name string, def workflows.Object) (*group, error) {
 	d := &group{name: name, used: map[end]bool{}, shown: map[end]bool{}, hidden: map[end]bool{}}
-	for i, v := range list(def, "nodes") {
+	for i, v := range def.List("nodes") {
 		o, _ := v.Object()
 		o.Set("id", workflows.IntValue(int64(i)))
 		n, err := parseNode(i, workflows.ObjectValue(o))
@@ -64,23 +64,23 @@ func parseGroup(r *record, name string, def workflows.Object) (*group, error) {
 		d.nodes = append(d.nodes, n)
 		d.cost += n.cost
 	}
-	for _, v := range list(def, "external") {
+	for _, v := range def.List("external") {
 		if items, _ := v.List(); len(items) >= 2 {
 			d.shown[end{slotNumber(items[0]), slotNumber(items[1])}] = true
 		}
 	}
-	config, _ := object(def, "config")
+	config, _ := def.Object("config")
 	for _, m := range config {
 		d.configure(m)
 	}
-	return d, d.wire(r, list(def, "links"))
+	return d, d.wire(r, def.List("links"))
 }
 
 // configure reads what is hidden of one node.
 func (d *group) configure(m workflows.Member) {
 	i, err := strconv.Atoi(m.Key)
 	o, _ := m.Value.Object()
-	outputs, _ := object(o, "output")
+	outputs, _ := o.Object("output")
 	for _, output := range outputs {
 		slot, failed := strconv.Atoi(output.Key)
 		settings, _ := output.Value.Object()

@@ -99,7 +99,7 @@ func (c *conversion) replaceText(r *record, s string) (string, error) {
 // valueOf finds the value that %Node.widget% means: of the node that is called so for this purpose, else by its title.
 func (c *conversion) valueOf(r *record, name, input string) (workflows.Value, bool) {
 	for _, called := range []func(*record) string{
-		func(r *record) string { return text(r.n.properties, "Node name for S&R") },
+		func(r *record) string { return r.n.properties.Text("Node name for S&R") },
 		(*record).title,
 	} {
 		for in := r.in; ; in = in.owner.in {

@@ -60,7 +60,7 @@ func (r *record) promotedTargets() map[int]*widget {
 func (c *conversion) instancePlaces(r *record) ([]place, error) {
 	var places []place
 	listed := map[*widget]bool{}
-	for _, v := range list(r.n.properties, "proxyWidgets") {
+	for _, v := range r.n.properties.List("proxyWidgets") {
 		items, _ := v.List()
 		if len(items) < 2 {
 			continue

@@ -93,7 +93,7 @@ func (n *node) allNamed() workflows.Object {
 	for _, v := range n.ordered {
 		o, _ := v.Object()
 		value, _ := o.Get("value")
-		named = append(named, workflows.Member{Key: text(o, "name"), Value: value})
+		named = append(named, workflows.Member{Key: o.Text("name"), Value: value})
 	}
 	return named
 }
