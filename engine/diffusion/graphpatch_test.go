@@ -35,7 +35,7 @@ func graphOf(t *testing.T, f func(x, number *nn.Value) *nn.Value) func(x *tensor
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := env.NewSession(&onnx.Model{Opset: map[string]int64{"": 18}, Graph: g.ONNX}, ort.Options{Name: "toy", Device: "cpu"})
+	s, err := env.NewSession(&onnx.Model{Opset: map[string]int64{"": 18}, Graph: g.ONNX}, ort.Options{Name: "toy"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -252,7 +252,7 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 	}
 	model := c.model(located.byName)
 	o := p.runtime.options
-	session, err := env.NewSession(model, ort.Options{Name: c.name, Device: o.Device, Threads: o.Threads, Profile: o.Profile})
+	session, err := env.NewSession(model, ort.Options{Name: c.name, Device: p.runtime.device, Threads: o.Threads, Profile: o.Profile})
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,7 @@ type Options struct {
 // Runtime loads models and runs them. It is safe for concurrent use.
 type Runtime struct {
 	options   Options
+	device    ort.Device
 	env       func() (*ort.Env, error)
 	tokenizer func() (*tokenizer.CLIP, error)
 	pool      *pool
@@ -62,8 +63,9 @@ type Runtime struct {
 
 // Open returns a Runtime. Nothing is loaded yet, not even ONNX Runtime.
 func Open(o Options) (*Runtime, error) {
-	if o.Device != "" && o.Device != "cpu" {
-		return nil, fmt.Errorf("device %q is not supported; supported: cpu", o.Device)
+	device, err := ort.ParseDevice(o.Device)
+	if err != nil {
+		return nil, err
 	}
 	if o.Cache == nil {
 		o.Cache = &weights.Cache{}
@@ -71,7 +73,7 @@ func Open(o Options) (*Runtime, error) {
 	if o.Digests == nil {
 		o.Digests = &weights.Digests{}
 	}
-	r := &Runtime{options: o, tokenizer: sync.OnceValues(tokenizer.NewCLIP)}
+	r := &Runtime{options: o, device: device, tokenizer: sync.OnceValues(tokenizer.NewCLIP)}
 	r.env = sync.OnceValues(r.openLibrary)
 	r.pool = newPool(r)
 	return r, nil

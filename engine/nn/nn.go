@@ -60,6 +60,8 @@ type Param struct {
 	Source Source
 	// Offset is the number of elements of the source to skip.
 	Offset int
+	// Type is the element type that the operator wants: Float or Float16.
+	Type onnx.ElemType
 }
 
 // Graph is a built graph and the weights that it wants, in the order of use.
@@ -70,10 +72,16 @@ type Graph struct {
 	Params []Param
 }
 
+// Build is that of the zero Target, the CPU in fp32.
+func Build(name string, w Weights, architecture func(Scope)) (*Graph, error) {
+	return Target{}.Build(name, w, architecture)
+}
+
 // Build runs an architecture function and returns its graph. The error is
 // about the checkpoint (*WeightsError) or about a mistake in the function.
-func Build(name string, w Weights, architecture func(Scope)) (g *Graph, err error) {
+func (t Target) Build(name string, w Weights, architecture func(Scope)) (g *Graph, err error) {
 	b := &builder{
+		target:  t,
 		graph:   &Graph{ONNX: onnx.Graph{Name: name}},
 		weights: w, params: map[string]*Value{}, consts: map[string]*Value{}, used: map[string]bool{}, asked: map[string]bool{},
 		problems: &WeightsError{Name: name},
@@ -151,6 +159,7 @@ func Abbreviate(names []string) string {
 
 // builder collects one graph.
 type builder struct {
+	target   Target
 	graph    *Graph
 	weights  Weights
 	prefixes map[string]bool // every scope under which a weight lies

@@ -114,7 +114,7 @@ func (p Scope) viewOf(src Source, w view) *Value {
 	}
 	v := p.b.value(p.b.unique(p.join(w.label)), w.shape)
 	p.b.graph.Params = append(p.b.graph.Params, Param{
-		Name: v.name, Shape: w.shape, Source: src, Offset: w.lo * elements(w.shape[1:]),
+		Name: v.name, Shape: w.shape, Source: src, Offset: w.lo * elements(w.shape[1:]), Type: onnx.Float,
 	})
 	p.b.params[key] = v
 	return v

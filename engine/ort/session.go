@@ -19,7 +19,7 @@ import (
 // Options says how a session runs. The zero value is good for the CPU.
 type Options struct {
 	Name    string // for errors and profiles
-	Device  string // "cpu"; "" is the same
+	Device  Device
 	Threads int    // worker threads of one run; 0 takes the physical cores
 	Profile string // path prefix of a JSON profile, written by Close; "" for none
 	// Release gives working memory back to the system after each run: for
@@ -49,8 +49,8 @@ type Session struct {
 func (e *Env) NewSession(m *onnx.Model, o Options) (*Session, error) {
 	op := fmt.Sprintf("create session %q", o.Name)
 	s := &Session{env: e, name: o.Name, provider: "cpu", release: o.Release}
-	if o.Device != "" && o.Device != s.provider {
-		return nil, &Error{Op: op, Code: CodeModel, Provider: o.Device, Message: "no such device in this build, only cpu"}
+	if d := o.Device.String(); d != s.provider {
+		return nil, &Error{Op: op, Code: CodeModel, Provider: d, Message: "no such device in this build, only cpu"}
 	}
 	var err error
 	if s.inputs, err = floatNames(m.Graph.Inputs); err == nil {

@@ -103,7 +103,7 @@ func TestNewSessionErrors(t *testing.T) {
 		{bad, ort.Options{}, "NoSuchOperator"},
 		{ints, ort.Options{}, "x int64[xa,xb]: only float"},
 		{file, ort.Options{}, "nonexistent/weights"},
-		{addGraph(), ort.Options{Device: "tpu"}, "no such device"},
+		{addGraph(), ort.Options{Device: ort.Device{Provider: "tpu"}}, "no such device"},
 	}
 	for _, c := range cases {
 		_, err := env.NewSession(&c.g.Model, c.o)
