@@ -3,28 +3,17 @@
 package charttest
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestCluster starts a real control plane, whose nodes only pretend to run pods, and does with the chart what one does with it.
 func TestCluster(t *testing.T) {
-	folder := t.TempDir()
-	script(t, "up", folder)
-	t.Cleanup(func() { script(t, "down", folder) })
-	t.Setenv("KUBECONFIG", filepath.Join(folder, "kubeconfig"))
+	controlPlane(t)
 	t.Setenv("COMFYRUN_TAG", "0.1.0")
-	path, err := filepath.Abs(tools)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", path+":"+os.Getenv("PATH"))
-	installDefinitions(t)
 	t.Run("dry run", testDryRun)
 	t.Run("life of a release", testLife)
 	t.Run("roll back", testRollBack)
@@ -35,47 +24,6 @@ func TestCluster(t *testing.T) {
 	t.Run("batch", testBatch)
 	t.Run("drift", testDrift)
 	t.Run("helmfile", testHelmfile)
-}
-
-func script(t *testing.T, action, folder string) {
-	t.Helper()
-	cmd := exec.Command("cluster/cluster.sh", action, folder)
-	output, err := os.Create(filepath.Join(folder, "script.log")) // a file: the servers keep what they inherit open
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Run(); err != nil {
-		log, _ := os.ReadFile(output.Name())
-		t.Fatalf("cluster.sh %s: %v\n%s", action, err, log)
-	}
-}
-
-func kubectl(t *testing.T, args ...string) string { t.Helper(); return mustRun(t, "kubectl", args...) }
-
-func installDefinitions(t *testing.T) {
-	t.Helper()
-	for _, folder := range strings.Fields(os.Getenv("CRDS")) {
-		files, err := filepath.Glob(folder + "/*.yaml")
-		if err != nil || len(files) == 0 {
-			t.Fatalf("CRDS: %s: %v", folder, err)
-		}
-		for _, file := range files {
-			if filepath.Base(file) != "kustomization.yaml" {
-				kubectl(t, "apply", "--server-side", "-f", file)
-			}
-		}
-	}
-	kubectl(t, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-	kubectl(t, "create", "-f", "cluster/runtimeclass.yaml")
-}
-
-// namespace makes a namespace that enforces Pod Security's level restricted.
-func namespace(t *testing.T, name string) {
-	t.Helper()
-	kubectl(t, "create", "namespace", name)
-	kubectl(t, "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted", "pod-security.kubernetes.io/warn=restricted")
 }
 
 // Helm, Kustomize and Helmfile make objects that the server takes, without a warning of Pod Security.
@@ -130,15 +78,6 @@ func install(t *testing.T, ns string, args ...string) {
 func upgrade(t *testing.T, ns string, args ...string) {
 	t.Helper()
 	mustRun(t, helms[0], append([]string{"upgrade", "--install", "comfyrun", chart, "-n", ns, "-f", chart + "/values-test.yaml", "--wait", "--timeout", "60s"}, args...)...)
-}
-
-func get(t *testing.T, ns string, what ...string) object {
-	t.Helper()
-	var o object
-	if err := json.Unmarshal([]byte(kubectl(t, append([]string{"get", "-n", ns, "-o", "json"}, what...)...)), &o); err != nil {
-		t.Fatal(err)
-	}
-	return o
 }
 
 func podName(t *testing.T, ns string) string {
@@ -206,15 +145,6 @@ func testGPUs(t *testing.T) {
 		return strings.Contains(kubectl(t, "get", "events", "-n", "gpus", "--field-selector=reason=FailedScheduling", "-o", "jsonpath={.items[*].message}"), "Insufficient nvidia.com/gpu")
 	})
 	mustRun(t, helms[0], "uninstall", "comfyrun", "-n", "gpus", "--wait")
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(200 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("no %s within 30 s", what)
-		}
-	}
 }
 
 // A node can be drained: the disruption budget lets one pod go at a time.

@@ -46,7 +46,15 @@ status: {allocatable: {$has}, capacity: {$has}}
 END
 }
 
+# alone waits until no other run has the ports. The servers inherit the lock, so it lasts until the last of them has gone.
+alone() {
+  command -v flock >/dev/null || return 0
+  exec 9>"$B/cluster.lock"
+  flock -w 600 9 || { echo 'another control plane has run for 10 minutes'; exit 1; }
+}
+
 up() {
+  alone
   [ -f certs/fp.crt ] || certificates 2>/dev/null
   echo 'admintoken,admin,admin,system:masters' >tokens.csv
   kubeconfig
