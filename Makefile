@@ -15,7 +15,7 @@ SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 .PHONY: help run test test-pure test-native test-clients test-browser test-slow test-xl test-full bench fuzz parity lint build lib clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build lib ## draw the default workflow with the demo model: a PNG appears in output/
 	bin/comfyrun exec workflows/default.json
@@ -30,7 +30,7 @@ lib: $(if $(wildcard lib/libonnxruntime*),,lib-install) ## fetch the pinned ONNX
 lib-install: build
 	bin/comfyrun runtime install --dir lib
 
-test: test-pure test-native ## run the tests: vet, pure packages with -race and without cgo, then the rest
+test: test-pure test-native k8s-lint ## run the tests: vet, pure packages with -race and without cgo, then the rest, and k8s-lint
 
 test-pure:
 	@echo '== go vet'
@@ -69,7 +69,8 @@ test-xl: lib ## one step of SDXL at its real sizes: 7 GB of checkpoint, 11 of co
 	$(GO) test -timeout 60m -tags xl -run '^TestFullXL$$' -v ./engine/diffusion
 
 TOOLS := minio versitygw
-CHART_TOOLS := helm3 helm4 helm-unittest helmfile kubeconform kustomize promtool schemagen
+LINT_TOOLS := helm3 helm-unittest kubeconform kustomize schemagen
+RENDER_TOOLS := $(LINT_TOOLS) helm4 helmfile promtool
 
 tools: $(TOOLS:%=bin/tools/%) ## build the servers that tests talk to, from the Go module proxy (minutes)
 
@@ -92,9 +93,12 @@ bin/tools/schemagen: tools/schemagen/main.go
 	bin/tools/schemagen $@.part $(SCHEMAS:%=$$($(GO) env GOMODCACHE)/%)
 	mv $@.part $@
 
-.PHONY: test-charts charts-docs
-test-charts: $(CHART_TOOLS:%=bin/tools/%) .cache/schemas ## test the Helm chart, Kustomize, Helmfile and Argo CD examples with the real tools (build tag charts)
+.PHONY: k8s-lint k8s-render k8s-test charts-docs
+k8s-lint: $(LINT_TOOLS:%=bin/tools/%) .cache/schemas ## test the Helm chart, Kustomize and Argo CD examples with Helm 3, Kustomize, kubeconform (build tag charts)
 	$(GO) test -count=1 -tags charts ./charts/charttest
+
+k8s-render: $(RENDER_TOOLS:%=bin/tools/%) .cache/schemas ## the same with Helm 4, and Helmfile and alerts, too; their tools take minutes to build (build tag render)
+	$(GO) test -count=1 -tags render ./charts/charttest
 
 KUBERNETES := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl
 
@@ -103,8 +107,7 @@ $(KUBERNETES:%=bin/tools/%): tools/kubernetes/go.mod tools/kubernetes/go.sum
 	  -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36' \
 	  $(if $(filter %/etcd,$@),go.etcd.io/etcd/server/v3,k8s.io/kubernetes/cmd/$(@F))
 
-.PHONY: test-cluster
-test-cluster: $(KUBERNETES:%=bin/tools/%) $(CHART_TOOLS:%=bin/tools/%) bin/tools/kwok .cache/schemas ## install the chart on a real control plane without containers (build tag cluster; needs openssl)
+k8s-test: k8s-render $(KUBERNETES:%=bin/tools/%) bin/tools/kwok ## k8s-render, then the chart on a real control plane without containers (build tag cluster; needs openssl)
 	CRDS='$(patsubst %,$(shell $(GO) env GOMODCACHE)/%,$(filter-out k8s.io/%,$(SCHEMAS)))' $(GO) test -count=1 -tags cluster -run '^TestCluster$$' -v ./charts/charttest
 
 charts-docs: bin/tools/helm3 ## write the table of values into the chart's README

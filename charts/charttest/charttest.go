@@ -1,5 +1,6 @@
 // Package charttest holds the tests of what deploys comfyrun: the Helm chart, the Kustomize overlays, the Helmfile and the
-// Argo CD examples. They run the real tools, which make test-charts builds, and have the build tag charts.
+// Argo CD examples. They run the real tools, which make builds:
+// build tag charts what make k8s-lint runs, render what takes more tools (make k8s-render), cluster what takes a control plane (make k8s-test).
 //
 // A render is what one of the tools prints for one set of values. An object is one document of it.
 package charttest

@@ -1,9 +1,8 @@
-//go:build charts || cluster
+//go:build render || cluster
 
 package charttest
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -87,33 +86,5 @@ func TestHelmfileAsksForTheTag(t *testing.T) {
 	_, err := run(t, "helmfile", "-q", "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", "dev", "template")
 	if err == nil || !strings.Contains(err.Error(), "COMFYRUN_TAG") {
 		t.Errorf("without COMFYRUN_TAG: %v", err)
-	}
-}
-
-// Argo CD's objects fit its schemas, and name values and Deployments that there are.
-func TestArgoCD(t *testing.T) {
-	for _, file := range []string{"application.yaml", "applicationset.yaml"} {
-		data, err := os.ReadFile("../argocd/" + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conform(t, string(data))
-		for _, o := range objects(t, string(data)) {
-			source, _ := at(o, "spec", "source").(object)
-			if source == nil {
-				source, _ = at(o, "spec", "template", "spec", "source").(object)
-			}
-			if text(source, "path") != "charts/comfyrun" {
-				t.Errorf("%s: path %q", file, text(source, "path"))
-			}
-			for _, value := range list(source, "helm", "valueFiles") {
-				for _, environment := range []string{"dev", "staging", "prod"} {
-					name := strings.ReplaceAll(value.(string), "{{ .environment }}", environment)
-					if _, err := os.Stat(filepath.Join(chart, name)); err != nil {
-						t.Errorf("%s: %v", file, err)
-					}
-				}
-			}
-		}
 	}
 }

@@ -1,4 +1,4 @@
-//go:build charts
+//go:build charts || render
 
 package charttest
 

@@ -1,4 +1,4 @@
-//go:build charts || cluster
+//go:build charts || render || cluster || keda
 
 package charttest
 
@@ -20,9 +20,6 @@ const (
 	chart   = "../comfyrun"
 	version = "1.36.3" // of the Kubernetes whose schemas are used
 )
-
-// helms are the programs that must take the chart.
-var helms = []string{"helm3", "helm4"}
 
 type object = map[string]any
 

@@ -1,4 +1,4 @@
-//go:build charts || cluster
+//go:build charts || render || cluster || keda
 
 package charttest
 

@@ -1,4 +1,4 @@
-// helm-unittest, which runs the suites in charts/comfyrun/tests: make test-charts builds it.
+// helm-unittest, which runs the suites in charts/comfyrun/tests: make k8s-lint builds it.
 module github.com/comfyrun/comfyrun/tools/helm-unittest
 
 go 1.26.0

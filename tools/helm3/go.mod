@@ -1,4 +1,4 @@
-// Helm 3, which renders and installs the chart: make test-charts builds it.
+// Helm 3, which renders and installs the chart: make k8s-lint builds it.
 module github.com/comfyrun/comfyrun/tools/helm3
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// Helm 4, which renders and installs the chart: make test-charts builds it.
+// Helm 4, which renders and installs the chart: make k8s-render builds it.
 module github.com/comfyrun/comfyrun/tools/helm4
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// Helmfile, which renders charts/helmfile: make test-charts builds it.
+// Helmfile, which renders charts/helmfile: make k8s-render builds it.
 module github.com/comfyrun/comfyrun/tools/helmfile
 
 go 1.26.6

@@ -1,4 +1,4 @@
-// kubeconform, which checks manifests with schemas: make test-charts builds it.
+// kubeconform, which checks manifests with schemas: make k8s-lint builds it.
 module github.com/comfyrun/comfyrun/tools/kubeconform
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// A Kubernetes control plane: make test-cluster builds it.
+// A Kubernetes control plane: make k8s-test builds it.
 module github.com/comfyrun/comfyrun/tools/kubernetes
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// Kustomize, which renders charts/kustomize: make test-charts builds it.
+// Kustomize, which renders charts/kustomize: make k8s-lint builds it.
 module github.com/comfyrun/comfyrun/tools/kustomize
 
 go 1.26.0

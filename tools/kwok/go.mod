@@ -1,4 +1,4 @@
-// kwok, which pretends that pods run: make test-cluster builds it.
+// kwok, which pretends that pods run: make k8s-test builds it.
 module github.com/comfyrun/comfyrun/tools/kwok
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// promtool, which checks and tests the alerts: make test-charts builds it.
+// promtool, which checks and tests the alerts: make k8s-render builds it.
 module github.com/comfyrun/comfyrun/tools/promtool
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// schemagen writes the JSON schemas that kubeconform checks manifests with: make test-charts runs it.
+// schemagen writes the JSON schemas that kubeconform checks manifests with: make k8s-lint runs it.
 module github.com/comfyrun/comfyrun/tools/schemagen
 
 go 1.26.0
