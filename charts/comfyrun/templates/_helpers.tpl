@@ -1,15 +1,23 @@
 {{- define "comfyrun.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimAll "-" -}}
 {{- end -}}
 
+{{/* What the names of all objects begin with. Names of releases may have dots, names of Services may not. */}}
 {{- define "comfyrun.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
-{{- else if contains (include "comfyrun.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "comfyrun.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = .Release.Name | replace "." "-" -}}
+{{- if not (contains (include "comfyrun.name" .) $name) -}}
+{{- $name = printf "%s-%s" $name (include "comfyrun.name" .) -}}
 {{- end -}}
+{{- end -}}
+{{- $name | trunc 50 | trimAll "-" -}}
+{{- end -}}
+
+{{/* Name of a Job: dict "root" . "name" … "content" …. It cannot be changed, so another content is another name. With the
+longest name and index, the names of its pods still have less than 64 letters. */}}
+{{- define "comfyrun.jobName" -}}
+{{- printf "%s-%s-%s" (include "comfyrun.fullname" .root | trunc 36 | trimAll "-") .name (sha256sum .content | trunc 8) -}}
 {{- end -}}
 
 {{- define "comfyrun.selector" -}}
@@ -38,6 +46,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* --device of what computes; empty: the program's own. */}}
+{{- define "comfyrun.device" -}}
+{{- default (ternary "cuda" "" .Values.gpu.enabled) .Values.device -}}
 {{- end -}}
 
 {{- define "comfyrun.nats" -}}{{ if eq .Values.queue.mode "nats" }}true{{ end }}{{- end -}}

@@ -55,9 +55,14 @@ tolerations:
 {{- end }}
 {{- $affinity := deepCopy .placement.affinity }}
 {{- if and $onGPU $gpu.products }}
-{{- $term := dict "matchExpressions" (list (dict "key" "nvidia.com/gpu.product" "operator" "In" "values" $gpu.products)) }}
-{{- $node := dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term))) }}
-{{- $affinity = merge $affinity $node }}
+{{- $product := dict "key" "nvidia.com/gpu.product" "operator" "In" "values" $gpu.products }}
+{{- $terms := list }}
+{{- /* One term of several is enough for the scheduler, so each of them gets the condition. */}}
+{{- range dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" (list dict) $affinity }}
+{{- $terms = append $terms (set . "matchExpressions" (append (default list .matchExpressions) $product)) }}
+{{- end }}
+{{- $node := set (default dict $affinity.nodeAffinity) "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) }}
+{{- $affinity = set $affinity "nodeAffinity" $node }}
 {{- end }}
 {{- with $affinity }}
 affinity:
@@ -114,11 +119,14 @@ securityContext:
 {{- if ne $v.model.source "none" }}
 - --models={{ include "comfyrun.modelsFolder" .root }}
 {{- end }}
+{{- if include "comfyrun.workflowMaps" .root | fromJsonArray }}
+- --nodes=/workflows
+{{- end }}
 {{- with $v.outputs.url }}
 - --outputs={{ . }}
 {{- end }}
 {{- if .computes }}
-{{- with $v.device }}
+{{- with include "comfyrun.device" .root }}
 - --device={{ . }}
 {{- end }}
 {{- range $v.workflows.warmup }}
@@ -136,12 +144,23 @@ securityContext:
 {{- if include "comfyrun.workflowMaps" . | fromJsonArray }}
 - {name: workflows, mountPath: /workflows, readOnly: true}
 {{- end }}
-{{- if .Values.queue.nats.credentialsSecret }}
-- {name: nats, mountPath: /etc/comfyrun/nats, readOnly: true}
-{{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* What reaches the queue needs its credentials; Jobs do not. */}}
+{{- define "comfyrun.natsMount" -}}
+{{- if and (include "comfyrun.nats" .) .Values.queue.nats.credentialsSecret -}}
+- {name: nats, mountPath: /etc/comfyrun/nats, readOnly: true}
+{{- end -}}
+{{- end -}}
+
+{{- define "comfyrun.natsVolume" -}}
+{{- if and (include "comfyrun.nats" .) .Values.queue.nats.credentialsSecret -}}
+- name: nats
+  secret: {secretName: {{ .Values.queue.nats.credentialsSecret }}, items: [{key: nats.creds, path: nats.creds}]}
+{{- end -}}
 {{- end -}}
 
 {{/* The init container that fills the cache, with the program's own image. */}}
@@ -156,6 +175,9 @@ securityContext:
     - --lock=/etc/comfyrun/lock/models.lock
     {{- range $m.for }}
     - --for=/workflows/{{ . }}.json
+    {{- end }}
+    {{- if $m.for }}
+    - --nodes=/workflows
     {{- end }}
     {{- with $m.rate }}
     - --rate={{ . }}
@@ -239,10 +261,6 @@ securityContext:
       - configMap: {name: {{ . }}}
       {{- end }}
 {{- end }}
-{{- with .Values.queue.nats.credentialsSecret }}
-- name: nats
-  secret: {secretName: {{ . }}, items: [{key: nats.creds, path: nats.creds}]}
-{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -252,11 +270,13 @@ securityContext:
 {{- define "comfyrun.probes" -}}
 startupProbe:
   httpGet: {path: /readyz, port: probes}
+  timeoutSeconds: 5
   periodSeconds: {{ .Values.startupProbe.periodSeconds }}
   failureThreshold: {{ .Values.startupProbe.failureThreshold }}
 readinessProbe:
   httpGet: {path: /readyz, port: probes}
   periodSeconds: 5
+  timeoutSeconds: 5
   failureThreshold: 3
 livenessProbe:
   httpGet: {path: /healthz, port: probes}

@@ -2,6 +2,12 @@
 {{- define "comfyrun.validate" -}}
 {{- $v := .Values -}}
 {{- $nats := include "comfyrun.nats" . -}}
+{{- if eq $v.image.tag "latest" -}}
+{{- fail "image.tag latest names another image every day: use a version, or image.digest" -}}
+{{- end -}}
+{{- if not (regexMatch "^[a-z]" (include "comfyrun.fullname" .)) -}}
+{{- fail (printf "release %q gives names that do not begin with a letter: set fullnameOverride" .Release.Name) -}}
+{{- end -}}
 {{- if not $nats -}}
 {{- if ne (int $v.server.replicaCount) 1 -}}
 {{- fail (printf "server.replicaCount is %d, but queue.mode embedded takes exactly 1: the queue is in the process" (int $v.server.replicaCount)) -}}
@@ -24,8 +30,28 @@
 {{- if and $v.autoscaling.enabled (eq $v.autoscaling.kind "hpa") (lt (int $v.autoscaling.minReplicas) 1) -}}
 {{- fail "autoscaling.minReplicas 0 needs autoscaling.kind keda" -}}
 {{- end -}}
+{{- range $label, $_ := $v.podLabels -}}
+{{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "comfyrun.github.io/metrics") -}}
+{{- fail (printf "podLabels: %s is the chart's own, which finds its pods by it" $label) -}}
+{{- end -}}
+{{- end -}}
+{{- include "comfyrun.validateDevice" . -}}
 {{- include "comfyrun.validateModel" . -}}
 {{- include "comfyrun.validateWorkflows" . -}}
+{{- end -}}
+
+{{- define "comfyrun.validateDevice" -}}
+{{- $v := .Values -}}
+{{- if $v.gpu.enabled -}}
+{{- if has $v.device (list "cpu" "webgpu") -}}
+{{- fail (printf "device %s leaves the GPUs idle that gpu.enabled asks for: use cuda or auto" $v.device) -}}
+{{- end -}}
+{{- if hasPrefix "cuda:" $v.device -}}
+{{- if ge (atoi (trimPrefix "cuda:" $v.device)) (int $v.gpu.count) -}}
+{{- fail (printf "device %s is not one of the pod's GPUs, which count from 0: gpu.count is %d" $v.device (int $v.gpu.count)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "comfyrun.validateModel" -}}
@@ -64,8 +90,8 @@
 {{- range $name := concat .Values.workflows.warmup .Values.model.for -}}
 {{- if not $maps -}}{{- fail (printf "workflow %q is named, but workflows.chartFiles, workflows.inline and workflows.configMaps are empty" $name) -}}{{- end -}}
 {{- end -}}
-{{- $root := . -}}
 {{- range .Values.jobs.batch -}}
+{{- if not $maps -}}{{- fail (printf "jobs.batch %q: workflow %q is named, but workflows.chartFiles, workflows.inline and workflows.configMaps are empty" .name .workflow) -}}{{- end -}}
 {{- if gt (int (default 1 .parallelism)) (int .shards) -}}
 {{- fail (printf "jobs.batch %q: parallelism %d is more than shards %d" .name (int .parallelism) (int .shards)) -}}
 {{- end -}}
