@@ -101,10 +101,11 @@ k8s-render: $(RENDER_TOOLS:%=bin/tools/%) .cache/schemas ## the same with Helm 4
 	$(GO) test -count=1 -tags render ./charts/charttest
 
 KUBERNETES := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl
+KUBERNETES_FLAGS := -s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+  -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
 $(KUBERNETES:%=bin/tools/%): tools/kubernetes/go.mod tools/kubernetes/go.sum
-	cd tools/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o ../../$@ -ldflags='-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
-	  -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36' \
+	cd tools/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o ../../$@ -ldflags='$(KUBERNETES_FLAGS)' \
 	  $(if $(filter %/etcd,$@),go.etcd.io/etcd/server/v3,k8s.io/kubernetes/cmd/$(@F))
 
 k8s-test: k8s-render $(KUBERNETES:%=bin/tools/%) bin/tools/kwok ## k8s-render, then the chart on a real control plane without containers (build tag cluster; needs openssl)
