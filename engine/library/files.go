@@ -48,6 +48,9 @@ func (f folder) names() []string { return slices.Sorted(maps.Keys(f)) }
 
 const sidecarEnd, workflowEnd = ".params.toml", ".json"
 
+// definitionEnd ends the names of definitions of nodes, which may lie beside the workflows that use them.
+const definitionEnd = ".node.json"
+
 // versionFolder follows the link of a mounted ConfigMap or Secret, which is
 // replaced as a whole by turning its link "..data": followed once, all files are
 // of one version.
@@ -92,7 +95,7 @@ func readFolder(dir string) (folder, error) {
 				continue
 			}
 		}
-		if info, err := os.Stat(filepath.Join(dir, e.Name())); strings.HasPrefix(name, ".") || err == nil && info.IsDir() {
+		if info, err := os.Stat(filepath.Join(dir, e.Name())); strings.HasPrefix(name, ".") || strings.HasSuffix(e.Name(), definitionEnd) || err == nil && info.IsDir() {
 			continue
 		}
 		f := found[name]

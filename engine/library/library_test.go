@@ -355,6 +355,7 @@ func TestFolder(t *testing.T) {
 	step("")
 	write(t, dir, "a.json", graph(nil))
 	write(t, dir, ".b.json", "{")
+	write(t, dir, "Class.node.json", "{}") // the definition of a node
 	write(t, dir, "two words.json", graph(nil))
 	write(t, dir, "lone.params.toml", "")
 	write(t, dir, "README.md", "")
