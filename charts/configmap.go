@@ -33,6 +33,8 @@ const (
 	annotationGraph    = Domain + "/workflow-digest" // of what the workflow computes, as receipts have it
 	annotationVersion  = Domain + "/version"         // as GET /workflows has it
 	annotationModels   = Domain + "/models"          // FOLDER/NAME@sha256:HEX, one a line
+	annotationNodes    = Domain + "/nodes"           // CLASS@sha256:HEX of definitions, one a line
+	annotationClass    = Domain + "/class"           // the class that a definition defines
 )
 
 // Digest names the content: SHA-256 over the keys in the order of their bytes with their values, each behind its length,
@@ -50,7 +52,7 @@ func (m ConfigMap) Claimed() string {
 	return strings.TrimPrefix(m.Annotations[annotationDigest], "sha256:")
 }
 
-// Subject says what the ConfigMap holds: a workflow's name, or LockKey.
+// Subject says what the ConfigMap holds: a workflow's name, CLASS.node for a definition, or LockKey.
 func (m ConfigMap) Subject() string {
 	if name := m.Annotations[annotationWorkflow]; name != "" {
 		return name
@@ -71,9 +73,9 @@ func (m ConfigMap) IsLock() bool {
 
 func (m ConfigMap) keys() []string { return slices.Sorted(maps.Keys(m.Data)) }
 
-// size is what Kubernetes' limit counts.
-func (m ConfigMap) size() (n int) {
-	for key, value := range m.Data {
+// dataSize is what Kubernetes' limits count.
+func dataSize(texts map[string]string) (n int) {
+	for key, value := range texts {
 		n += len(key) + len(value)
 	}
 	return n

@@ -70,6 +70,9 @@ func ParseRecord(data []byte) (*Record, error) {
 	if err := decoder.Decode(&r); err != nil {
 		return nil, fmt.Errorf("read %s: %w", RecordFile, err)
 	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: there is more behind the record", RecordFile)
+	}
 	if r.Version != RecordVersion {
 		return nil, fmt.Errorf("read %s: version is %d, and this program knows version %d", RecordFile, r.Version, RecordVersion)
 	}

@@ -2,6 +2,7 @@ package charts
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -11,15 +12,33 @@ import (
 
 // Targets says what to write beside the ConfigMaps.
 type Targets struct {
-	With     []string `json:"with,omitempty"`     // of TargetNames
-	Chart    string   `json:"chart,omitempty"`    // the Helm chart, seen from the bundle's folder, or a URL for Helmfile
-	Repo     string   `json:"repo,omitempty"`     // URL of the Git repository that the Application follows
-	Path     string   `json:"path,omitempty"`     // of the bundle's folder in it
-	Revision string   `json:"revision,omitempty"` // branch, tag or commit of it
+	With         []string `json:"with,omitempty"`         // of TargetNames
+	Chart        string   `json:"chart,omitempty"`        // the Helm chart, seen from the bundle's folder, or a URL for Helmfile
+	Repo         string   `json:"repo,omitempty"`         // URL of the Git repository that Argo CD follows
+	Path         string   `json:"path,omitempty"`         // of the bundle's folder in it
+	Revision     string   `json:"revision,omitempty"`     // branch, tag or commit of it
+	Environments []string `json:"environments,omitempty"` // NAME or NAME=NAMESPACE: an ApplicationSet's Applications
+	Manual       []string `json:"manual,omitempty"`       // of Environments, by NAME: those that people sync
 }
 
+// The targets.
+const (
+	ToArgoCD         = "argocd"
+	ToApplicationSet = "applicationset"
+	ToHelm           = "helm"
+	ToHelmfile       = "helmfile"
+	ToKustomize      = "kustomize"
+)
+
 // TargetNames lists what Targets.With may name.
-func TargetNames() []string { return []string{"argocd", "helm", "helmfile", "kustomize"} }
+func TargetNames() []string {
+	return []string{ToApplicationSet, ToArgoCD, ToHelm, ToHelmfile, ToKustomize}
+}
+
+// To says whether any of these targets is meant.
+func (t Targets) To(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(t.With, name) })
+}
 
 // Check says what is wrong with targets.
 func (t Targets) Check() error {
@@ -28,13 +47,12 @@ func (t Targets) Check() error {
 			return fmt.Errorf("there is no target %q; there are %q", name, TargetNames())
 		}
 	}
-	if slices.Contains(t.With, "argocd") && (t.Repo == "" || t.Path == "") {
-		return fmt.Errorf("an Application needs the URL of the repository that it follows, and the bundle's path in it")
+	if t.To(ToArgoCD, ToApplicationSet) {
+		if err := t.checkRepo(); err != nil {
+			return err
+		}
 	}
-	if slices.Contains(t.With, "argocd") && strings.Contains(t.Chart, "://") {
-		return fmt.Errorf("an Application takes the chart from the repository that it follows, not from %s", t.Chart)
-	}
-	return nil
+	return t.checkEnvironments()
 }
 
 // File is a file of a bundle's folder; its path has forward slashes.
@@ -55,8 +73,10 @@ type Record struct {
 	Name      string            `json:"name"`
 	Namespace string            `json:"namespace,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
-	Sources   []string          `json:"sources"`        // files and folders, seen from the bundle's folder
-	Lock      string            `json:"lock,omitempty"` // the same
+	Sources   []string          `json:"sources"`              // files and folders, seen from the bundle's folder
+	Lock      string            `json:"lock,omitempty"`       // the same
+	Nodes     []string          `json:"nodes,omitempty"`      // folders of definitions, the same
+	Info      []string          `json:"objectInfo,omitempty"` // node definitions for the editor's format, the same
 	Targets   Targets           `json:"targets"`
 	Maps      []RecordMap       `json:"configMaps"`
 }
@@ -78,25 +98,19 @@ const made = "# Made by comfyrun bundle, which replaces it; comfyrun bundle --ch
 func (b *Bundle) Files(r Record) ([]File, error) {
 	r.Version, r.Name, r.Namespace = RecordVersion, b.Name, b.Namespace
 	r.Maps = nil
+	if err := b.checkTargets(r.Targets); err != nil {
+		return nil, err
+	}
 	var files []File
 	for _, m := range b.Maps {
 		files = append(files, File{b.file(m), append([]byte(made), m.YAML()...)})
 		r.Maps = append(r.Maps, RecordMap{m.Name, m.Subject(), m.Digest()})
 	}
-	for _, t := range []struct {
-		file  string
-		with  []string
-		write func(Targets) object
-	}{
-		{"values.yaml", []string{"helm", "helmfile", "argocd"}, func(Targets) object { return b.values() }},
-		{"kustomization.yaml", []string{"kustomize"}, func(Targets) object { return b.component() }},
-		{"helmfile.yaml", []string{"helmfile"}, b.helmfile},
-		{"application.yaml", []string{"argocd"}, b.application},
-	} {
-		if slices.ContainsFunc(t.with, func(name string) bool { return slices.Contains(r.Targets.With, name) }) {
+	for _, t := range targetFiles(b) {
+		if r.Targets.To(t.with...) {
 			text := bytes.NewBufferString(made)
 			writeObject(text, t.write(r.Targets), 0)
-			files = append(files, File{t.file, text.Bytes()})
+			files = append(files, File{t.name, text.Bytes()})
 		}
 	}
 	record, err := json.MarshalIndent(r, "", "  ")
@@ -106,6 +120,42 @@ func (b *Bundle) Files(r Record) ([]File, error) {
 	files = append(files, File{RecordFile, append(record, '\n')})
 	slices.SortFunc(files, func(a, b File) int { return bytes.Compare([]byte(a.Path), []byte(b.Path)) })
 	return files, nil
+}
+
+// checkTargets says what is wrong with targets for this bundle.
+func (b *Bundle) checkTargets(t Targets) error {
+	if err := cmp.Or(t.Check(), t.checkChart()); err != nil {
+		return err
+	}
+	if len(t.Environments) > 0 && b.Namespace != "" {
+		return fmt.Errorf("the ConfigMaps name the namespace %q, and environments have namespaces of their own: leave --namespace out", b.Namespace)
+	}
+	return nil
+}
+
+// targetFile is a file beside the ConfigMaps, and the targets that want it.
+type targetFile struct {
+	name  string
+	with  []string
+	write func(Targets) object
+}
+
+func targetFiles(b *Bundle) []targetFile {
+	return []targetFile{
+		{"values.yaml", []string{ToHelm, ToHelmfile, ToArgoCD, ToApplicationSet}, func(Targets) object { return b.values() }},
+		{"kustomization.yaml", []string{ToKustomize}, func(Targets) object { return b.component() }},
+		{"helmfile.yaml", []string{ToHelmfile}, b.helmfile},
+		{"application.yaml", []string{ToArgoCD}, b.application},
+		{"applicationset.yaml", []string{ToApplicationSet}, b.applicationSet},
+	}
+}
+
+// MayHold says whether a file of this path, with forward slashes, may be one that a bundle has.
+func MayHold(name string) bool {
+	if dir, file := path.Split(name); dir == MapsDir+"/" {
+		return strings.HasSuffix(file, ".yaml")
+	}
+	return name == RecordFile || slices.ContainsFunc(targetFiles(nil), func(t targetFile) bool { return t.name == name })
 }
 
 // file is where a ConfigMap stands: under its subject, so that history shows how a workflow changed.
@@ -182,49 +232,17 @@ func (b *Bundle) patch() string {
 	return text.String()
 }
 
-// helmfile is a Helmfile with one release. The ConfigMaps go to the cluster before the release that mounts them.
+// helmfile is a Helmfile with one release. The ConfigMaps go to the cluster before the release that mounts them, with the
+// namespace and context that Helmfile itself uses; it fills them in when the hook runs.
 func (b *Bundle) helmfile(t Targets) object {
-	apply := list{"apply", "--server-side", "-f", MapsDir}
+	apply := list{"apply", "--server-side", "-f", MapsDir, "--namespace={{ .Release.Namespace }}", "--context={{ .Release.KubeContext }}"}
 	release := object{{"name", b.Name}}
 	if b.Namespace != "" {
 		release = append(release, member{"namespace", b.Namespace})
-		apply = append(apply, "--namespace", b.Namespace)
 	}
 	hook := object{{"events", list{"presync"}}, {"showlogs", true}, {"command", "kubectl"}, {"args", apply}}
 	release = append(release, member{"chart", t.Chart}, member{"values", list{"values.yaml"}}, member{"hooks", list{hook}})
 	return object{{"releases", list{release}}}
-}
-
-// application is an Argo CD Application of the ConfigMaps and the chart. ConfigMaps that are no longer named go last, when
-// the pods that mounted them are gone.
-func (b *Bundle) application(t Targets) object {
-	source := func(more ...member) object {
-		return append(object{{"repoURL", t.Repo}, {"targetRevision", t.Revision}}, more...)
-	}
-	destination := object{{"server", "https://kubernetes.default.svc"}}
-	if b.Namespace != "" {
-		destination = append(destination, member{"namespace", b.Namespace})
-	}
-	return object{
-		{"apiVersion", "argoproj.io/v1alpha1"}, {"kind", "Application"},
-		{"metadata", object{{"name", b.Name}, {"namespace", "argocd"}}},
-		{"spec", object{
-			{"project", "default"},
-			{"destination", destination},
-			{"sources", list{
-				source(member{"path", path.Join(t.Path, MapsDir)}),
-				source(member{"ref", "bundle"}),
-				source(member{"path", path.Join(t.Path, t.Chart)}, member{"helm", object{
-					{"releaseName", b.Name}, {"valueFiles", list{"$bundle/" + path.Join(t.Path, "values.yaml")}},
-				}}),
-			}},
-			{"ignoreDifferences", list{object{{"group", "apps"}, {"kind", "Deployment"}, {"jsonPointers", list{"/spec/replicas"}}}}},
-			{"syncPolicy", object{
-				{"automated", object{{"prune", true}, {"selfHeal", true}}},
-				{"syncOptions", list{"ServerSideApply=true", "PruneLast=true", "RespectIgnoreDifferences=true"}},
-			}},
-		}},
-	}
 }
 
 // Generated says whether a file of a bundle's folder was made by this package, its record aside.

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyrun/comfyrun/charts"
 	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/nodes/definitions"
 	"github.com/comfyrun/comfyrun/workflows/ui"
 )
 
@@ -28,13 +25,14 @@ type bundleFlags struct {
 }
 
 const bundleHelp = `Bundle writes workflows as Kubernetes ConfigMaps: one each, immutable and named by its content, so that a workflow that changes
-is another ConfigMap and the one before it stays for going back. With --lock the part of models.lock that the workflows need is
-one more. A WORKFLOW is a file in either format, a picture that carries a workflow, or a folder, of which each NAME.json is
-taken; a sidecar NAME.params.toml beside a file goes with it. The same input gives the same bytes on every machine.
+is another ConfigMap and the one before it stays for going back. Definitions of nodes that they use, found in the folders of
+--nodes, are one more each, and with --lock so is the part of models.lock that they need. A WORKFLOW is a file in either
+format, a picture that carries a workflow, or a folder, of which each NAME.json is taken; a sidecar NAME.params.toml beside
+a file goes with it. The same input gives the same bytes on every machine.
 
 Without --output the ConfigMaps go to the standard output. With it a folder gets a file for each below configmaps/, and
---with adds values for the Helm chart, a component for Kustomize, a release for Helmfile, an Application for Argo CD. What
-bundle wrote there before and does not write now is removed.
+--with adds values for the Helm chart, a component for Kustomize, a release for Helmfile, an Application or ApplicationSet
+for Argo CD. What bundle wrote there before and does not write now is removed; a file of another origin is never touched.
 
 --check DIR makes the bundle of a folder anew, from the files that it was made of, and writes nothing; where the folder differs, the
 differences are shown and the exit code is 1. docs/bundles.md has examples.`
@@ -51,7 +49,9 @@ func bundleCommand() *cobra.Command {
 	}
 	flags.convert.models.add(cmd)
 	flags.convert.nodes.add(cmd)
+	flags.convert.nodes.named = true // what lies on this machine decides nothing
 	f := cmd.Flags()
+	f.Lookup("nodes").Usage = "folder of node definitions, *" + definitions.Suffix + ", of which those that workflows use are bundled; may be repeated"
 	f.StringArrayVar(&flags.convert.objectInfo, "object-info", nil, "JSON file of node definitions, for files in the editor's format; may be repeated")
 	f.StringVarP(&flags.output, "output", "o", "-", "folder to write; - is the standard output")
 	f.StringVar(&flags.check, "check", "", "folder to compare with what it was made of")
@@ -59,11 +59,13 @@ func bundleCommand() *cobra.Command {
 	f.StringVar(&flags.record.Namespace, "namespace", "", "namespace to write into the ConfigMaps")
 	f.StringToStringVar(&flags.record.Labels, "label", nil, "NAME=VALUE: label for the ConfigMaps; may be repeated")
 	f.StringVar(&flags.record.Lock, "lock", "", "models.lock to take what the workflows need from")
-	f.StringSliceVar(&flags.record.Targets.With, "with", nil, "argocd, helm, helmfile, kustomize: what to write beside the ConfigMaps; may be repeated")
-	f.StringVar(&flags.record.Targets.Chart, "chart", "charts/comfyrun", "folder of the Helm chart for helmfile and argocd, or its URL for helmfile")
-	f.StringVar(&flags.record.Targets.Repo, "repo", "", "URL of the Git repository that the Application follows")
+	f.StringSliceVar(&flags.record.Targets.With, "with", nil, strings.Join(charts.TargetNames(), ", ")+": what to write beside the ConfigMaps; may be repeated")
+	f.StringVar(&flags.record.Targets.Chart, "chart", "charts/comfyrun", "folder of the Helm chart for helmfile and Argo CD, or its URL for helmfile")
+	f.StringVar(&flags.record.Targets.Repo, "repo", "", "URL of the Git repository that Argo CD follows")
 	f.StringVar(&flags.record.Targets.Path, "repo-path", "", "path of the output folder in that repository")
-	f.StringVar(&flags.record.Targets.Revision, "revision", "HEAD", "branch, tag or commit that the Application follows")
+	f.StringVar(&flags.record.Targets.Revision, "revision", "HEAD", "branch, tag or commit that Argo CD follows")
+	f.StringArrayVar(&flags.record.Targets.Environments, "environment", nil, "NAME[=NAMESPACE]: environment that the ApplicationSet brings the bundle to; may be repeated")
+	f.StringSliceVar(&flags.record.Targets.Manual, "manual", nil, "environments that people sync; may be repeated")
 	cmd.MarkFlagsMutuallyExclusive("check", "output")
 	return cmd
 }
@@ -96,7 +98,7 @@ func (f *bundleFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	files, err := b.Files(f.record)
 	if err != nil {
-		return err
+		return usagef("bundle: %w", err)
 	}
 	return writeBundle(f.output, files)
 }
@@ -120,21 +122,25 @@ func (f *bundleFlags) relate(args []string) error {
 		}
 		return filepath.ToSlash(whole)
 	}
-	f.record.Sources = nil
-	for _, arg := range args {
-		f.record.Sources = append(f.record.Sources, relative(arg))
+	all := func(names []string) (near []string) {
+		for _, name := range names {
+			near = append(near, relative(name))
+		}
+		slices.Sort(near)
+		return slices.Compact(near)
 	}
-	slices.Sort(f.record.Sources)
+	f.record.Sources, f.record.Nodes, f.record.Info = all(args), all(f.convert.nodes.folders), all(f.convert.objectInfo)
 	if f.record.Lock != "" {
 		f.record.Lock = relative(f.record.Lock)
 	}
-	if !slices.Contains(f.record.Targets.With, "argocd") {
-		f.record.Targets.Revision = ""
+	targets := &f.record.Targets
+	if !targets.To(charts.ToArgoCD, charts.ToApplicationSet) {
+		targets.Revision = ""
 	}
-	if !slices.ContainsFunc(f.record.Targets.With, func(name string) bool { return name == "argocd" || name == "helmfile" }) {
-		f.record.Targets.Chart = ""
-	} else if !strings.Contains(f.record.Targets.Chart, "://") {
-		f.record.Targets.Chart = relative(f.record.Targets.Chart)
+	if !targets.To(charts.ToArgoCD, charts.ToApplicationSet, charts.ToHelmfile) {
+		targets.Chart = ""
+	} else if !strings.Contains(targets.Chart, "://") {
+		targets.Chart = relative(targets.Chart)
 	}
 	return nil
 }
@@ -159,7 +165,7 @@ func (f *bundleFlags) make(cmd *cobra.Command, args []string) (*charts.Bundle, e
 	if err != nil {
 		return nil, err
 	}
-	sources, err := f.sources(cmd, read, options.Lock)
+	sources, err := f.sources(cmd, read, &options)
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +174,11 @@ func (f *bundleFlags) make(cmd *cobra.Command, args []string) (*charts.Bundle, e
 		return nil, asUsage(err)
 	}
 	return b, err
+}
+
+// isWorkflowName says whether a file of this name is a workflow among others, as a server sees it.
+func isWorkflowName(name string) bool {
+	return strings.HasSuffix(name, ".json") && !strings.HasSuffix(name, definitions.Suffix) && !strings.HasPrefix(name, ".")
 }
 
 // bundledFiles lists the files behind arguments: a folder stands for each NAME.json in it.
@@ -185,7 +196,7 @@ func bundledFiles(args []string) ([]string, error) {
 		}
 		before := len(files)
 		for _, e := range entries {
-			if strings.HasSuffix(e.Name(), ".json") && !strings.HasPrefix(e.Name(), ".") && !e.IsDir() {
+			if isWorkflowName(e.Name()) && !e.IsDir() {
 				files = append(files, filepath.Join(arg, e.Name()))
 			}
 		}
@@ -194,93 +205,4 @@ func bundledFiles(args []string) ([]string, error) {
 		}
 	}
 	return files, nil
-}
-
-// sources completes workflows with their sidecars and the names of their models. Names are completed by the lock only:
-// what a machine's folders hold decides nothing.
-func (f *bundleFlags) sources(cmd *cobra.Command, read []*source, lock *models.Lock) ([]charts.Source, error) {
-	home, err := homeOf(cmd)
-	if err != nil {
-		return nil, err
-	}
-	finder, err := newModelFinder(home, &f.convert.nodes)
-	if err != nil {
-		return nil, err
-	}
-	var known []string
-	if lock != nil {
-		for _, e := range lock.Models {
-			known = append(known, e.Name)
-		}
-	}
-	var sources []charts.Source
-	for _, s := range read {
-		uses, err := finder.uses(s.graph, known)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
-		}
-		sidecar, err := readSidecar(s.name)
-		if err != nil || len(sidecar) == maxSidecar {
-			return nil, usagef("read sidecar: %w", cmp.Or(err, fmt.Errorf("that of %s has more than %d KiB", s.name, maxSidecar>>10)))
-		}
-		base := filepath.Base(s.name)
-		bundled := charts.Source{Name: strings.TrimSuffix(base, filepath.Ext(base)), Graph: s.graph, Sidecar: sidecar}
-		for _, use := range uses {
-			bundled.Models = append(bundled.Models, use.entryName())
-		}
-		sources = append(sources, bundled)
-	}
-	return sources, nil
-}
-
-// writeBundle brings a folder to the files given. Files of an earlier bundle that are not among them are removed: those
-// that its record names, or that have the mark of bundle; nothing else is touched.
-func writeBundle(folder string, files []charts.File) error {
-	if err := os.MkdirAll(filepath.Join(folder, charts.MapsDir), 0o755); err != nil {
-		return fmt.Errorf("make output folder: %w", err)
-	}
-	stale, err := staleFiles(folder, files)
-	if err != nil {
-		return err
-	}
-	var writers errgroup.Group // each waits for the disk
-	writers.SetLimit(16)
-	for _, file := range files {
-		path := filepath.Join(folder, filepath.FromSlash(file.Path))
-		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, file.Data) {
-			continue
-		}
-		writers.Go(func() error { return writeFile(path, file.Data) })
-	}
-	if err := writers.Wait(); err != nil {
-		return fmt.Errorf("write bundle: %w", err)
-	}
-	for _, name := range stale {
-		if err := os.Remove(filepath.Join(folder, filepath.FromSlash(name))); err != nil {
-			return fmt.Errorf("remove what the bundle had before: %w", err)
-		}
-	}
-	return nil
-}
-
-// staleFiles lists, with forward slashes and sorted, the files of an earlier bundle that are none of these.
-func staleFiles(folder string, files []charts.File) ([]string, error) {
-	var stale []string
-	for _, dir := range []string{"", charts.MapsDir} {
-		entries, err := os.ReadDir(filepath.Join(folder, dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("read bundle: %w", err)
-		}
-		for _, e := range entries {
-			name := strings.TrimPrefix(dir+"/"+e.Name(), "/")
-			if e.IsDir() || slices.ContainsFunc(files, func(f charts.File) bool { return f.Path == name }) {
-				continue
-			}
-			data, err := os.ReadFile(filepath.Join(folder, dir, e.Name()))
-			if err == nil && charts.Generated(data) {
-				stale = append(stale, name)
-			}
-		}
-	}
-	return stale, nil
 }

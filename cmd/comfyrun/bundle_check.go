@@ -23,7 +23,7 @@ var errStale = errors.New("not what comfyrun bundle would write now; run it agai
 func (f *bundleFlags) runCheck(cmd *cobra.Command, args []string) error {
 	data, err := os.ReadFile(filepath.Join(f.check, charts.RecordFile))
 	if err != nil {
-		return usagef("read bundle: %w", err)
+		return usagef("check bundle: %w", err)
 	}
 	record, err := charts.ParseRecord(data)
 	if err != nil {
@@ -32,31 +32,44 @@ func (f *bundleFlags) runCheck(cmd *cobra.Command, args []string) error {
 	if slices.Contains(record.Sources, "-") && len(args) == 0 {
 		return usagef("check bundle: it was made of the standard input; name its workflows")
 	}
-	f.record, f.output = *record, f.check
-	here := func(name string) string {
-		if name == "-" || filepath.IsAbs(filepath.FromSlash(name)) {
-			return name
-		}
-		return filepath.Join(f.check, filepath.FromSlash(name))
-	}
 	if len(args) == 0 {
-		for _, name := range record.Sources {
-			args = append(args, here(name))
-		}
+		args = f.here(record.Sources...)
 	}
-	if f.record.Lock != "" {
-		f.record.Lock = here(f.record.Lock)
-	}
+	f.takeFrom(*record)
 	b, err := f.make(cmd, args)
 	if err != nil {
 		return err
 	}
-	f.record.Sources, f.record.Lock = record.Sources, record.Lock
-	files, err := b.Files(f.record)
+	files, err := b.Files(*record)
 	if err != nil {
-		return err
+		return usagef("check bundle: %w", err)
 	}
 	return compareBundle(cmd.OutOrStdout(), f.check, files)
+}
+
+// takeFrom sets what a record says of how its bundle was made. Definitions that the command line names go before the record's.
+func (f *bundleFlags) takeFrom(r charts.Record) {
+	f.record = r
+	if r.Lock != "" {
+		f.record.Lock = f.here(r.Lock)[0]
+	}
+	if len(f.convert.nodes.folders) == 0 {
+		f.convert.nodes.folders = f.here(r.Nodes...)
+	}
+	if len(f.convert.objectInfo) == 0 {
+		f.convert.objectInfo = f.here(r.Info...)
+	}
+}
+
+// here finds files that the record names as seen from the bundle's folder.
+func (f *bundleFlags) here(names ...string) (found []string) {
+	for _, name := range names {
+		if name != "-" && !filepath.IsAbs(filepath.FromSlash(name)) {
+			name = filepath.Join(f.check, filepath.FromSlash(name))
+		}
+		found = append(found, name)
+	}
+	return found
 }
 
 // compareBundle writes how a folder differs from what it should hold.

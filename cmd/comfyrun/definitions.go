@@ -16,6 +16,7 @@ import (
 // catalogue has them.
 type nodeFlags struct {
 	folders pathsFlag
+	named   bool // home's own folder does not count
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -25,6 +26,9 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 // define adds the classes of the folders to a catalogue. Without folders it is home's own, if there is one.
 func (f *nodeFlags) define(home Home, catalog *engine.Catalog) (*definitions.Set, error) {
 	folders := []string(f.folders)
+	if len(folders) == 0 && f.named {
+		return nil, nil
+	}
 	if len(folders) == 0 {
 		if _, err := os.Stat(home.Nodes()); os.IsNotExist(err) {
 			return nil, nil

@@ -23,6 +23,7 @@ type modelFinder struct {
 	defined *definitions.Set
 	inputs  map[modelInput]string // folder keys
 	texts   map[modelInput]bool
+	classes map[string]bool // that there are
 }
 
 // modelInput is an input of a class of nodes.
@@ -46,11 +47,12 @@ func newModelFinder(home Home, defined *nodeFlags) (*modelFinder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &modelFinder{inputs: map[modelInput]string{}, texts: map[modelInput]bool{}}
+	f := &modelFinder{inputs: map[modelInput]string{}, texts: map[modelInput]bool{}, classes: map[string]bool{}}
 	if f.defined, err = defined.define(home, catalog); err != nil {
 		return nil, err
 	}
 	for _, t := range catalog.Types() {
+		f.classes[t.Class] = true
 		for _, in := range t.Inputs {
 			f.look(t.Class, in)
 		}
