@@ -29,8 +29,8 @@ func TestArgumentsExist(t *testing.T) {
 			}
 		}
 	}
-	if len(help) != 4 {
-		t.Errorf("checked the commands %v, want serve, worker, exec, models fetch", help)
+	if len(help) != 5 {
+		t.Errorf("checked the commands %v, want serve, worker, exec, models fetch, check", help)
 	}
 }
 
