@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
 // Cache keeps converted weights in files, one for each checkpoint, component
@@ -58,8 +56,8 @@ func (l *Located) Close() error {
 }
 
 // Locate finds or makes the parts of a component ("unet", "clip_l", …) of f.
-// Parts that are float32 in f and have no Transform are located in f itself,
-// the others in one file of the cache.
+// Parts that have their type in f and no Transform are located in f itself, the
+// others in one file of the cache.
 func (c *Cache) Locate(ctx context.Context, f *File, component string, parts []Part) (*Located, error) {
 	l, err := c.locate(ctx, f, component, parts)
 	if err != nil {
@@ -187,8 +185,8 @@ func (p *plan) locations(path string) (map[string]Location, error) {
 	all := maps.Clone(p.direct)
 	for _, part := range p.convert {
 		i, ok := f.Tensor(part.Name)
-		if !ok || i.DType != tensor.F32 || !i.Shape.Equal(part.Shape) {
-			return nil, fmt.Errorf("%s: tensor %q is not F32 %v", path, part.Name, part.Shape)
+		if !ok || i.DType != part.dtype() || !i.Shape.Equal(part.Shape) {
+			return nil, fmt.Errorf("%s: tensor %q is not %s %v", path, part.Name, part.dtype(), part.Shape)
 		}
 		all[part.Name] = Location{f.Path, i.Offset, i.Length}
 	}
@@ -246,7 +244,7 @@ func (p *plan) temporaryIn(ctx context.Context, dir string) (*Located, error) {
 func (p *plan) convertedBytes() int64 {
 	var n int64
 	for _, part := range p.convert {
-		n += 4 * int64(part.Shape.Elements())
+		n += part.bytes()
 	}
 	return n
 }

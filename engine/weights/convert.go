@@ -15,7 +15,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// image is the layout of a converted file: a .safetensors file of float32.
+// image is the layout of a converted file: a .safetensors file.
 type image struct {
 	header []byte // with its length in front
 	places []Info // one for each part to convert, offsets from the file's start
@@ -33,9 +33,9 @@ func (p *plan) layout(metadata map[string]string) (*image, error) {
 	entries := map[string]any{"__metadata__": metadata}
 	var end int64
 	for _, part := range p.convert {
-		n := 4 * int64(part.Shape.Elements())
-		entries[part.Name] = place{tensor.F32, append([]int{}, part.Shape...), [2]int64{end, end + n}}
-		img.places = append(img.places, Info{Name: part.Name, DType: tensor.F32, Shape: part.Shape, Offset: end, Length: n})
+		n, d := part.bytes(), part.dtype()
+		entries[part.Name] = place{d, append([]int{}, part.Shape...), [2]int64{end, end + n}}
+		img.places = append(img.places, Info{Name: part.Name, DType: d, Shape: part.Shape, Offset: end, Length: n})
 		end += n
 	}
 	text, err := json.Marshal(entries)
@@ -132,13 +132,15 @@ func (w *worker) convert(j job) error {
 	if err := w.compute(j, w.values); err != nil {
 		return err
 	}
+	at := w.places[j.part]
+	size := at.DType.Size()
 	for first := 0; first < j.n; first += jobLength {
 		piece := w.values[first:min(first+jobLength, j.n)]
-		w.raw = grow(w.raw, 4*len(piece))
-		if err := tensor.Encode(w.raw, piece, tensor.F32); err != nil {
+		w.raw = grow(w.raw, size*len(piece))
+		if err := tensor.Encode(w.raw, piece, at.DType); err != nil {
 			return err
 		}
-		if _, err := w.out.WriteAt(w.raw, w.places[j.part].Offset+4*int64(j.first+first)); err != nil {
+		if _, err := w.out.WriteAt(w.raw, at.Offset+int64(size)*int64(j.first+first)); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,7 @@
 // form that a graph wants, without copying where it can.
 //
 // Vocabulary: a File is the header of one .safetensors file; an Info is the
-// place, type and shape of one of its tensors. A Part is one float32 tensor
+// place, type and shape of one of its tensors. A Part is one tensor
 // that a graph needs, made from source tensors by a Transform. A Location is a
 // byte range of a file, which ONNX Runtime maps. Parts that are stored as a
 // graph needs them are located in the checkpoint itself; the others are

@@ -10,13 +10,22 @@ import (
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// Part is one float32 tensor that a graph needs.
+// Part is one tensor that a graph needs.
 type Part struct {
 	Name      string       // in the graph
 	Shape     tensor.Shape // after Transform
 	From      []string     // source tensors in the file; one without a Transform
-	Transform *Transform   // nil: as it is, widened to float32; one that needs no source has none
+	Transform *Transform   // nil: as it is; one that needs no source has none
+	// DType is the type that the graph takes, F32 or F16; "" is F32. Numbers
+	// are rounded to the nearest half, ties to even.
+	DType tensor.DType
 }
+
+// dtype returns the type that the graph takes.
+func (p Part) dtype() tensor.DType { return cmp.Or(p.DType, tensor.F32) }
+
+// bytes returns the part's size.
+func (p Part) bytes() int64 { return int64(p.dtype().Size()) * int64(p.Shape.Elements()) }
 
 // Transform computes a part from its source tensors.
 type Transform struct {
@@ -44,7 +53,8 @@ func RoundF16() *Transform {
 	}}
 }
 
-// Location is a range of bytes in a file: little-endian float32 elements.
+// Location is a range of bytes in a file: little-endian elements of a part's
+// type.
 type Location struct {
 	Path           string // canonical: absolute, without symbolic links
 	Offset, Length int64
@@ -69,7 +79,7 @@ func newPlan(f *File, parts []Part) (*plan, error) {
 		if err := f.checkPart(part); err != nil {
 			return nil, fmt.Errorf("part %q: %w", part.Name, err)
 		}
-		if first := f.first(part); part.Transform == nil && first.DType == tensor.F32 {
+		if first := f.first(part); part.Transform == nil && first.DType == part.dtype() {
 			p.direct[part.Name] = Location{f.Path, first.Offset, first.Length}
 		} else {
 			p.convert = append(p.convert, part)
@@ -92,6 +102,9 @@ func (f *File) first(p Part) Info {
 // checkPart sees to it that the sources exist and that their number and sizes
 // suit the part.
 func (f *File) checkPart(p Part) error {
+	if d := p.dtype(); d != tensor.F32 && d != tensor.F16 {
+		return fmt.Errorf("wanted as %s; F32 and F16 are made", d)
+	}
 	for _, name := range p.From {
 		if _, ok := f.tensors[name]; !ok {
 			return fmt.Errorf("no tensor %q in the file", name)
@@ -125,7 +138,11 @@ func (p *plan) key() string {
 		if part.Transform != nil {
 			transform = part.Transform.Name
 		}
-		fmt.Fprintf(h, "%q %v %q %q\n", part.Name, part.Shape, part.From, transform)
+		fmt.Fprintf(h, "%q %v %q %q", part.Name, part.Shape, part.From, transform)
+		if part.dtype() != tensor.F32 {
+			fmt.Fprintf(h, " %s", part.dtype())
+		}
+		fmt.Fprintln(h)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
