@@ -59,7 +59,7 @@ func (c CLIPText) block(p nn.Scope, x *nn.Value) *nn.Value {
 	h := nn.LayerNorm(p.In("layer_norm1"), x)
 	q, k, v := projections(p.In("self_attn"), h)
 	h = nn.Attention(q, k, v, nn.Heads{Count: width / c.HeadWidth, Causal: true})
-	x = nn.Linear(p.In("self_attn.out_proj"), h, width).Add(x)
+	x = nn.LinearAdd(p.In("self_attn.out_proj"), h, x)
 	h = nn.LayerNorm(p.In("layer_norm2"), x)
 	fc1 := p.In("mlp.fc1")
 	if c.Gelu {
@@ -67,7 +67,7 @@ func (c CLIPText) block(p nn.Scope, x *nn.Value) *nn.Value {
 	} else {
 		h = nn.Linear(fc1, h, fc1.Dim("weight", 0)).QuickGelu()
 	}
-	return nn.Linear(p.In("mlp.fc2"), h, width).Add(x)
+	return nn.LinearAdd(p.In("mlp.fc2"), h, x)
 }
 
 // projections returns queries, keys and values. OpenCLIP has them one below

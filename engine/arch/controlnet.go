@@ -108,8 +108,14 @@ func chosen(w nn.Weights, f func(string) bool) nn.Weights {
 }
 
 // controlHeads returns the rule for attention heads: 8 in Stable Diffusion 1,
-// whose transformers begin with a convolution, and 64 wide in the others.
+// whose transformers begin with a convolution, and 64 wide in the others, of
+// which Stable Diffusion 2 has the narrower text.
 func controlHeads(w nn.Weights) UNet {
+	for _, name := range w.Names() {
+		if strings.HasSuffix(name, ".attn2.to_k.weight") && len(shapeOf(w, name)) == 2 && shapeOf(w, name)[1] == sd2Context {
+			return sd2().UNet
+		}
+	}
 	for _, name := range w.Names() {
 		if strings.HasSuffix(name, ".proj_in.weight") && len(shapeOf(w, name)) == 2 {
 			return sdxl().UNet

@@ -74,6 +74,7 @@ const NumberWidth = 256
 
 const (
 	headWidth  = 64
+	sd2Context = 1024  // width of OpenCLIP ViT-H's states
 	endToken   = 49407 // with which CLIP-L also pads
 	openclipNo = 0     // "!", with which OpenCLIP's towers pad
 )
@@ -91,12 +92,13 @@ func sd1() *Family {
 	}
 }
 
-// sd2 is Stable Diffusion 2 with OpenCLIP ViT-H.
+// sd2 is Stable Diffusion 2 with OpenCLIP ViT-H. Products of its queries and
+// keys leave the range of float16: pictures would be black.
 // https://huggingface.co/stabilityai/stable-diffusion-2-1/blob/main/unet/config.json
 // https://github.com/Stability-AI/stablediffusion/blob/main/configs/stable-diffusion/v2-inference-v.yaml
 func sd2() *Family {
 	return &Family{
-		Name: "Stable Diffusion 2.x", UNet: UNet{HeadWidth: headWidth}, LatentScale: 0.18215, Predicts: BySpread,
+		Name: "Stable Diffusion 2.x", UNet: UNet{HeadWidth: headWidth, AttentionFloat32: true}, LatentScale: 0.18215, Predicts: BySpread,
 		Text: []TextEncoder{{
 			Name: "clip_h", Places: []string{"cond_stage_model.model.", "conditioner.embedders.0.model."}, Pad: openclipNo,
 			Net: CLIPText{HeadWidth: headWidth, Stop: -2, Gelu: true},

@@ -16,6 +16,9 @@ type UNet struct {
 	Heads int
 	// HeadWidth is the width of a head where Heads is 0.
 	HeadWidth int
+	// AttentionFloat32 has attention computed in float32 whatever the rest is
+	// computed in.
+	AttentionFloat32 bool
 	// Steered adds inputs for what ControlNets and adapters add: see Residual.
 	Steered bool
 	// Patches change what stands between the blocks.
@@ -98,7 +101,7 @@ func (n net) forward(p nn.Scope, h *nn.Value) *nn.Value {
 		}
 	}
 	out := p.In("out.2")
-	return nn.Conv(out, nn.GroupNorm(p.In("out.0"), h, 1e-5).SiLU(), out.Dim("weight", 0), nn.Same(3))
+	return nn.Conv(out, nn.GroupNormSiLU(p.In("out.0"), h, 1e-5), out.Dim("weight", 0), nn.Same(3))
 }
 
 // down runs the input blocks after the first. It returns what each gives as a
@@ -158,62 +161,55 @@ func upsample(p nn.Scope, h, next *nn.Value) *nn.Value {
 func (n net) resBlock(p nn.Scope, x *nn.Value) *nn.Value {
 	out := p.In("in_layers.2").Dim("weight", 0)
 	emb := nn.Linear(p.In("emb_layers.1"), n.emb, out).Reshape(0, out, 1, 1)
-	h := nn.ConvAdd(p.In("in_layers.2"), nn.GroupNorm(p.In("in_layers.0"), x, 1e-5).SiLU(), emb, nn.Same(3))
+	h := nn.ConvAdd(p.In("in_layers.2"), nn.GroupNormSiLU(p.In("in_layers.0"), x, 1e-5), emb, nn.Same(3))
 	if x.Dim(1) != out {
 		x = nn.Conv(p.In("skip_connection"), x, out, nn.Same(1))
 	}
-	return nn.ConvAdd(p.In("out_layers.3"), nn.GroupNorm(p.In("out_layers.0"), h, 1e-5).SiLU(), x, nn.Same(3))
+	return nn.ConvAdd(p.In("out_layers.3"), nn.GroupNormSiLU(p.In("out_layers.0"), h, 1e-5), x, nn.Same(3))
 }
 
 func (n net) transformer(p nn.Scope, x *nn.Value) *nn.Value {
 	c := x.Dim(1)
-	h := nn.Tokens(nn.Conv(p.In("proj_in"), nn.GroupNorm(p.In("norm"), x, 1e-6), c, nn.Same(1)))
+	h := nn.ConvTokens(p.In("proj_in"), nn.GroupNorm(p.In("norm"), x, 1e-6), c)
 	for i := range p.Count("transformer_blocks.%d") {
 		n.recorded = n.recorded && i == 0
 		h = n.transformerBlock(p.In("transformer_blocks.%d", i), h)
 	}
-	return nn.Conv(p.In("proj_out"), nn.Picture(h, x), c, nn.Same(1)).Add(x)
+	return nn.ConvPicture(p.In("proj_out"), h, x).Add(x)
 }
 
 func (n net) transformerBlock(p nn.Scope, x *nn.Value) *nn.Value {
 	norm := nn.LayerNorm(p.In("norm1"), x)
-	x = n.selfAttention(p.In("attn1"), norm).Add(x)
-	x = n.attention(p.In("attn2"), nn.LayerNorm(p.In("norm2"), x), n.context).Add(x)
-	return feedForward(p.In("ff.net"), nn.LayerNorm(p.In("norm3"), x)).Add(x)
+	x = nn.LinearAdd(p.In("attn1.to_out.0"), n.selfAttention(p.In("attn1"), norm), x)
+	norm = nn.LayerNorm(p.In("norm2"), x)
+	x = nn.LinearAdd(p.In("attn2.to_out.0"), n.attention(p.In("attn2"), norm, n.context), x)
+	norm = nn.LayerNorm(p.In("norm3"), x)
+	width := p.In("ff.net.0.proj").Dim("weight", 0) / 2
+	return nn.LinearAdd(p.In("ff.net.2"), nn.GatedLinear(p.In("ff.net.0.proj"), norm, width), x)
 }
 
-// selfAttention is attention of x to itself; of a token that is alone its value
-// remains.
+// selfAttention is attention of x to itself before its last layer; of a token
+// that is alone its value remains.
 func (n net) selfAttention(p nn.Scope, x *nn.Value) *nn.Value {
 	if !n.alone || n.recorded {
 		return n.attention(p, x, x)
 	}
 	p.Spare("to_q.weight")
 	p.Spare("to_k.weight")
-	c := x.Dim(-1)
-	return nn.Linear(p.In("to_out.0"), nn.LinearNoBias(p.In("to_v"), x, c), c)
+	return nn.LinearNoBias(p.In("to_v"), x, x.Dim(-1))
 }
 
+// attention is that of x to the context, before its last layer.
 func (n net) attention(p nn.Scope, x, context *nn.Value) *nn.Value {
 	c := x.Dim(-1)
-	heads := n.heads.Heads
-	if heads == 0 {
-		heads = c / n.heads.HeadWidth
+	heads := nn.Heads{Count: n.heads.Heads, Float32: n.heads.AttentionFloat32}
+	if heads.Count == 0 {
+		heads.Count = c / n.heads.HeadWidth
 	}
 	q := nn.LinearNoBias(p.In("to_q"), x, c)
 	k, v := nn.LinearNoBias(p.In("to_k"), context, c), nn.LinearNoBias(p.In("to_v"), context, c)
 	if n.recorded && x == context {
-		n.scope.Output(AttentionOutput, nn.Received(q, k, heads))
+		n.scope.Output(AttentionOutput, nn.Received(q, k, heads.Count))
 	}
-	return nn.Linear(p.In("to_out.0"), nn.Attention(q, k, v, nn.Heads{Count: heads}), c)
-}
-
-// feedForward is a gated layer (GEGLU): the first half of the projection's rows
-// makes the value, the second half its gate.
-// Source: Shazeer, GLU Variants Improve Transformer, 2020.
-func feedForward(p nn.Scope, x *nn.Value) *nn.Value {
-	proj := p.In("0.proj")
-	width := proj.Dim("weight", 0) / 2
-	value, gate := nn.LinearRows(proj, x, 0, width), nn.LinearRowsGelu(proj, x, width, width)
-	return nn.Linear(p.In("2"), value.Mul(gate), x.Dim(-1))
+	return nn.Attention(q, k, v, heads)
 }

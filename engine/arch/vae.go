@@ -29,7 +29,7 @@ func VAEDecoder(p nn.Scope) {
 			h = nn.UpConv(conv, h, conv.Dim("weight", 0))
 		}
 	}
-	h = nn.GroupNorm(d.In("norm_out"), h, vaeEps).SiLU()
+	h = nn.GroupNormSiLU(d.In("norm_out"), h, vaeEps)
 	p.Output("image", convSame(d.In("conv_out"), h))
 }
 
@@ -47,7 +47,7 @@ func VAEEncoder(p nn.Scope) {
 			h = nn.Conv(conv, h, conv.Dim("weight", 0), nn.Window{Kernel: 3, Stride: 2, Pads: [4]int{0, 0, 1, 1}})
 		}
 	}
-	h = nn.GroupNorm(e.In("norm_out"), vaeMiddle(e.In("mid"), h), vaeEps).SiLU()
+	h = nn.GroupNormSiLU(e.In("norm_out"), vaeMiddle(e.In("mid"), h), vaeEps)
 	h = convSame(e.In("conv_out"), h)
 	if quant := p.In("quant_conv"); quant.Has() {
 		h = nn.Conv(quant, h, quant.Dim("weight", 0), nn.Same(1))
@@ -73,11 +73,11 @@ func vaeMiddle(p nn.Scope, h *nn.Value) *nn.Value {
 
 func vaeBlock(p nn.Scope, x *nn.Value) *nn.Value {
 	out := p.In("conv1").Dim("weight", 0)
-	h := nn.Conv(p.In("conv1"), nn.GroupNorm(p.In("norm1"), x, vaeEps).SiLU(), out, nn.Same(3))
+	h := nn.Conv(p.In("conv1"), nn.GroupNormSiLU(p.In("norm1"), x, vaeEps), out, nn.Same(3))
 	if x.Dim(1) != out {
 		x = nn.Conv(p.In("nin_shortcut"), x, out, nn.Same(1))
 	}
-	return nn.ConvAdd(p.In("conv2"), nn.GroupNorm(p.In("norm2"), h, vaeEps).SiLU(), x, nn.Same(3))
+	return nn.ConvAdd(p.In("conv2"), nn.GroupNormSiLU(p.In("norm2"), h, vaeEps), x, nn.Same(3))
 }
 
 // vaeAttention is self-attention over all pixels in one head. The checkpoint

@@ -169,6 +169,9 @@ type builder struct {
 	asked    map[string]bool // names of weights
 	problems *WeightsError
 	last     int // counter for value names
+	// batch is the input whose first dimension is the batch of the graph, nil
+	// where none has a batch.
+	batch *Value
 }
 
 // fault carries an architecture's mistake to Build.

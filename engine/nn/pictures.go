@@ -31,21 +31,6 @@ func PReLU(p Scope, x *Value) *Value {
 	return x.b.apply(call{op: "PRelu", in: []*Value{x, slope}}, x.shape)
 }
 
-// ConvNoBias is Conv without a bias.
-func ConvNoBias(p Scope, x *Value, out int, w Window) *Value {
-	weight := p.Param("weight", out, x.Dim(1), w.Kernel, w.Kernel)
-	return conv(x, weight, x.b.floats(make([]float32, out), out), w)
-}
-
-// Upsample repeats each pixel of [batch, channel, height, width] n times in
-// both directions.
-func Upsample(x *Value, n int) *Value {
-	scales := x.b.floats([]float32{1, 1, float32(n), float32(n)}, 4)
-	return x.b.apply(call{op: "Resize", in: []*Value{x, nil, scales}, attrs: []onnx.Attr{
-		attr("mode", "nearest"), attr("coordinate_transformation_mode", "asymmetric"), attr("nearest_mode", "floor"),
-	}}, []int{x.shape[0], x.shape[1], Any, Any})
-}
-
 // AvgPool halves height and width, rounding down, by means over 2x2 pixels.
 func AvgPool(x *Value) *Value {
 	return x.b.apply(call{op: "AveragePool", in: []*Value{x}, attrs: []onnx.Attr{
@@ -67,8 +52,9 @@ func PixelShuffle(x *Value, n int) *Value {
 }
 
 // Mean returns the mean over height and width of [batch, channel, height,
-// width]: [batch, channel].
+// width]: [batch, channel], in float32.
 func Mean(x *Value) *Value {
+	x = x.as(onnx.Float)
 	y := x.b.apply(call{op: "GlobalAveragePool", in: []*Value{x}}, append(slices.Clone(x.shape[:2]), 1, 1))
 	return y.Reshape(0, x.Dim(1))
 }

@@ -85,19 +85,20 @@ func means(from, to *Value) *Value {
 	one := b.scalar(1)
 	first := i.Mul(from).Div(to)
 	end := i.Add(one).Mul(from).Add(to).Sub(one).Div(to)
-	in := b.apply(call{op: "And", in: []*Value{j.binary("GreaterOrEqual", first), j.binary("Less", end)}}, []int{Any, Any})
+	in := b.apply(call{op: "And", in: []*Value{j.compare("GreaterOrEqual", first), j.compare("Less", end)}}, []int{Any, Any})
 	return in.cast(onnx.Float).Div(end.Sub(first).cast(onnx.Float))
 }
 
 // product is the matrix product a·b over the last two dimensions, whose result
 // has the given shape.
 func product(a, b *Value, shape []int) *Value {
+	a, b = alike(a, b)
 	return a.b.apply(call{op: "MatMul", in: []*Value{a, b}}, shape)
 }
 
-// cast converts to another type of numbers.
-func (v *Value) cast(t onnx.ElemType) *Value {
-	return v.b.apply(call{op: "Cast", in: []*Value{v}, attrs: []onnx.Attr{attr("to", int64(t))}}, v.shape)
+// compare is an element-wise comparison.
+func (v *Value) compare(op string, o *Value) *Value {
+	return v.b.apply(call{op: op, in: []*Value{v, o}, elem: onnx.Bool}, broadcast(op, v.shape, o.shape))
 }
 
 // at returns element i of a vector of int64 as a scalar.

@@ -75,13 +75,18 @@ func (p Scope) Spare(name string) { p.lookup(name) }
 // have the elements of shape and, but for dimensions of size 1, its dimensions.
 // A missing weight or another shape is noted, and reported by Build.
 func (p Scope) Param(name string, shape ...int) *Value {
-	src, ok := p.lookup(name)
+	return p.param(view{label: name, shape: shape})
+}
+
+// param is Param for a view of the whole weight.
+func (p Scope) param(w view) *Value {
+	src, ok := p.lookup(w.label)
 	if !ok {
-		p.missing(name)
-	} else if !squeeze(src.Shape).Equal(squeeze(shape)) {
-		p.misfit(name, src.Shape, shape)
+		p.missing(w.label)
+	} else if !squeeze(src.Shape).Equal(squeeze(w.shape)) {
+		p.misfit(w.label, src.Shape, w.shape)
 	}
-	return p.viewOf(src, view{label: name, shape: shape})
+	return p.viewOf(src, w)
 }
 
 // Rows returns part of a weight: shape[0] rows from row lo of its first
@@ -103,18 +108,22 @@ type view struct {
 	label string
 	lo    int
 	shape []int
+	elem  onnx.ElemType // 0 for the one that the graph computes with
 }
 
 // viewOf makes the graph want part of a source. The same part wanted twice is
 // one initializer.
 func (p Scope) viewOf(src Source, w view) *Value {
-	key := fmt.Sprintf("%s@%d%v", p.join(w.label), w.lo, w.shape)
+	if w.elem == 0 {
+		w.elem = p.b.target.elem()
+	}
+	key := fmt.Sprintf("%s@%d%v%v", p.join(w.label), w.lo, w.shape, w.elem)
 	if v := p.b.params[key]; v != nil {
 		return v
 	}
-	v := p.b.value(p.b.unique(p.join(w.label)), w.shape)
+	v := p.b.value(p.b.unique(p.join(w.label)), w.elem, w.shape)
 	p.b.graph.Params = append(p.b.graph.Params, Param{
-		Name: v.name, Shape: w.shape, Source: src, Offset: w.lo * elements(w.shape[1:]), Type: onnx.Float,
+		Name: v.name, Shape: w.shape, Source: src, Offset: w.lo * elements(w.shape[1:]), Type: w.elem,
 	})
 	p.b.params[key] = v
 	return v
@@ -200,7 +209,11 @@ func (p Scope) Input(name string, dims ...any) *Value {
 	}
 	p.b.graph.ONNX.Inputs = append(p.b.graph.ONNX.Inputs, info)
 	p.b.used[name] = true
-	return p.b.value(name, shape)
+	v := p.b.value(name, onnx.Float, shape)
+	if p.b.batch == nil && len(shape) > 0 && shape[0] == Any {
+		p.b.batch = v
+	}
+	return v
 }
 
 // Output declares v as an output of the graph under a name.
@@ -213,6 +226,10 @@ func (p Scope) Output(name string, v *Value) {
 		}
 		info.Dims = append(info.Dims, onnx.Dim{Size: int64(d)})
 	}
-	p.b.node("Identity", "", []*Value{v}, []string{name}, nil)
+	if v.elem == onnx.Float {
+		p.b.node("Identity", "", []*Value{v}, []string{name}, nil)
+	} else {
+		p.b.node("Cast", "", []*Value{v}, []string{name}, []onnx.Attr{attr("to", int64(onnx.Float))})
+	}
 	p.b.graph.ONNX.Outputs = append(p.b.graph.ONNX.Outputs, info)
 }

@@ -11,12 +11,13 @@ import (
 // factor, one number: the frequencies 0 and -1 of both directions out of its
 // Fourier transform, the real part of what they give. That part is Re(Pₕ·x·Pᵥᵀ)
 // with the projections P[i,j] = (1 + exp(-2πi(i-j)/n))/n, that is
-// A·x·Aᵀ - B·x·Bᵀ with A = (1+cos)/n and B = sin/n.
+// A·x·Aᵀ - B·x·Bᵀ with A = (1+cos)/n and B = sin/n. It is computed in float32.
 func AddLow(x, factor *Value) *Value {
+	full := x.as(onnx.Float)
 	ah, bh := slowest(x.size().at(0))
 	aw, bw := slowest(x.size().at(1))
 	// A is symmetric and -Bᵀ is B.
-	low := product(ah, product(x, aw, x.shape), x.shape).Add(product(bh, product(x, bw, x.shape), x.shape))
+	low := product(ah, product(full, aw, x.shape), x.shape).Add(product(bh, product(full, bw, x.shape), x.shape))
 	return x.Add(low.Mul(factor))
 }
 
@@ -32,9 +33,9 @@ func slowest(n *Value) (even, odd *Value) {
 
 // UnitMean returns the mean over the channels of [batch, channel, height,
 // width], moved and scaled to reach from 0 to 1 in each picture: [batch, 1,
-// height, width].
+// height, width] in float32.
 func UnitMean(x *Value) *Value {
-	mean := x.reduce("ReduceMean", 1)
+	mean := x.as(onnx.Float).reduce("ReduceMean", 1)
 	least, most := mean.reduce("ReduceMin", 1, 2, 3), mean.reduce("ReduceMax", 1, 2, 3)
 	return mean.Sub(least).Div(most.Sub(least))
 }

@@ -29,3 +29,5 @@ const (
 	Float32 Precision = "fp32" // the zero value is the same
 	Float16 Precision = "fp16"
 )
+
+func (t Target) onCPU() bool { return t.Provider == CPU || t.Provider == "" }

@@ -18,6 +18,10 @@ type Value struct {
 	b     *builder
 	name  string
 	shape []int // Any where the size is symbolic
+	elem  onnx.ElemType
+	// last is the same picture with channels last, first with channels first:
+	// see channelsLast.
+	last, first *Value
 }
 
 // Rank returns the number of dimensions.
@@ -35,8 +39,8 @@ func (v *Value) Dim(i int) int {
 	return v.shape[i]
 }
 
-func (b *builder) value(name string, shape []int) *Value {
-	return &Value{b: b, name: name, shape: slices.Clone(shape)}
+func (b *builder) value(name string, elem onnx.ElemType, shape []int) *Value {
+	return &Value{b: b, name: name, shape: slices.Clone(shape), elem: elem}
 }
 
 func (b *builder) unique(name string) string {
@@ -68,11 +72,15 @@ type call struct {
 	op, domain string
 	in         []*Value
 	attrs      []onnx.Attr
+	elem       onnx.ElemType // of the output; 0 for that of the first input
 }
 
 // apply appends an operator with one output of the given shape.
 func (b *builder) apply(c call, shape []int) *Value {
-	v := b.value(fmt.Sprintf("%s.%d", c.op, b.last+1), shape)
+	if c.elem == 0 {
+		c.elem = c.in[0].elem
+	}
+	v := b.value(fmt.Sprintf("%s.%d", c.op, b.last+1), c.elem, shape)
 	b.node(c.op, c.domain, c.in, []string{v.name}, c.attrs)
 	return v
 }
@@ -106,7 +114,7 @@ func (b *builder) constant(t onnx.ElemType, raw []byte, shape []int) *Value {
 	for i, d := range shape {
 		dims[i] = int64(d)
 	}
-	v := b.value(b.unique(fmt.Sprintf("const_%d", len(b.consts))), shape)
+	v := b.value(b.unique(fmt.Sprintf("const_%d", len(b.consts))), t, shape)
 	b.graph.ONNX.Initializers = append(b.graph.ONNX.Initializers,
 		onnx.Initializer{Name: v.name, Type: t, Dims: dims, Raw: raw})
 	b.consts[key] = v
@@ -120,6 +128,7 @@ func (v *Value) Add(o *Value) *Value { return v.binary("Add", o) }
 func (v *Value) Mul(o *Value) *Value { return v.binary("Mul", o) }
 
 func (v *Value) binary(op string, o *Value) *Value {
+	v, o = alike(v, o)
 	return v.b.apply(call{op: op, in: []*Value{v, o}}, broadcast(op, v.shape, o.shape))
 }
 
@@ -203,22 +212,25 @@ func (v *Value) ReshapeLike(like *Value) *Value {
 
 // shapeOf returns the run-time shape of v as a vector of int64.
 func (v *Value) shapeOf() *Value {
-	return v.b.once("Shape", v, []int{len(v.shape)})
+	return v.b.once("Shape("+v.name+")", func() *Value {
+		return v.b.apply(call{op: "Shape", in: []*Value{v}, elem: onnx.Int64}, []int{len(v.shape)})
+	})
 }
 
-// once returns op(v), made only the first time.
-func (b *builder) once(op string, v *Value, shape []int) *Value {
-	key := op + "(" + v.name + ")"
+// once returns what make makes, which it calls the first time that the key is
+// asked for.
+func (b *builder) once(key string, make func() *Value) *Value {
 	if have := b.consts[key]; have != nil {
 		return have
 	}
-	made := b.apply(call{op: op, in: []*Value{v}}, shape)
+	made := make()
 	b.consts[key] = made
 	return made
 }
 
 // Concat joins values along a dimension.
 func Concat(axis int, parts ...*Value) *Value {
+	parts = alikeAll(parts)
 	v := parts[0]
 	shape := slices.Clone(v.shape)
 	for _, p := range parts[1:] {
