@@ -50,6 +50,7 @@ func Drift(b *Bundle, c Cluster) []Finding {
 		found = append(found, d.part(m))
 	}
 	found = append(found, d.others()...)
+	found = append(found, d.gone()...)
 	slices.SortStableFunc(found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Found, b.Found))
 	})
@@ -106,6 +107,20 @@ func (d *drift) part(want ConfigMap) Finding {
 	return f
 }
 
+// gone are the findings about ConfigMaps that workloads mount and that no version of the bundle has left in the cluster: pods
+// that start now wait for them.
+func (d *drift) gone() (found []Finding) {
+	for _, name := range d.cluster.Absent(d.bundle) {
+		if slices.ContainsFunc(d.bundle.Maps, func(m ConfigMap) bool { return m.Name == name }) {
+			continue // it is missing, and part says so
+		}
+		found = append(found, Finding{
+			Subject: name, State: Missing, ConfigMap: name, Workload: d.mountedBy(name), Detail: "neither the bundle nor the cluster has it",
+		})
+	}
+	return found
+}
+
 // others are the findings about ConfigMaps of the cluster that are not of this version of the bundle.
 func (d *drift) others() (found []Finding) {
 	for _, have := range d.cluster.Maps {
@@ -115,7 +130,7 @@ func (d *drift) others() (found []Finding) {
 			digest := m.Digest()
 			return m.Name == have.Name || digest == d.digests[have.Name] || digest == have.Claimed()
 		})
-		if of {
+		if other := have.Labels[LabelBundle]; of || other != "" && other != d.bundle.Name {
 			continue
 		}
 		f := Finding{Subject: subject, State: Kept, Found: have.Name, Workload: d.mountedBy(have.Name)}
@@ -163,8 +178,14 @@ func firstDifference(want, have string) string {
 	return fmt.Sprintf("goes on at line %d: %s", len(a)+1, shortened(b[len(a)]))
 }
 
+// shortened is a line for people, without what would move their cursor.
 func shortened(line string) string {
-	line = strings.TrimSpace(line)
+	line = strings.Map(func(r rune) rune {
+		if !printable(r) {
+			return ' '
+		}
+		return r
+	}, strings.TrimSpace(line))
 	if runes := []rune(line); len(runes) > 60 {
 		line = string(runes[:60]) + "…"
 	}

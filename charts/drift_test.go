@@ -49,6 +49,9 @@ func TestDrift(t *testing.T) {
 		return []charts.Workload{w, {Kind: "Deployment", Name: "stranger", Maps: []string{"kube-root-ca.crt"}}}
 	}
 	land, portrait, pins := b.Maps[0], b.Maps[1], b.Maps[2]
+	foreign := bundle(t, []charts.Source{{Name: "x", Graph: graph(t, 1, "x")}}, charts.Options{Name: "shop-eu"}).Maps[0]
+	bare := edited(portrait, "red", "blue")
+	bare.Labels, bare.Annotations = nil, nil
 	for _, tt := range []struct {
 		name    string
 		cluster charts.Cluster
@@ -71,6 +74,13 @@ func TestDrift(t *testing.T) {
 			[]string{"Land_scape.v2 mutable deployment/server", "models.lock same deployment/server", "portrait same deployment/server"}},
 		{"one more mounted", charts.Cluster{Maps: append(slices.Clone(b.Maps), stranger), Workloads: deployment(append(slices.Clone(b.Maps), stranger)...)},
 			[]string{"Land_scape.v2 same deployment/server", "gone extra deployment/server", "models.lock same deployment/server", "portrait same deployment/server"}},
+		{"mounted versions are gone", charts.Cluster{Maps: b.Maps, Workloads: deployment(land, before, charts.ConfigMap{Name: "shop-eu-x-0123456789"}, charts.ConfigMap{Name: "shop-tokens"})},
+			[]string{"Land_scape.v2 same deployment/server", "models.lock same ", "portrait not mounted ",
+				before.Name + " missing deployment/server", "shop-eu-x-0123456789 missing deployment/server"}},
+		{"another bundle's", charts.Cluster{Maps: append(slices.Clone(b.Maps), foreign), Workloads: deployment(land, portrait, pins, foreign)},
+			[]string{"Land_scape.v2 same deployment/server", "models.lock same deployment/server", "portrait same deployment/server"}},
+		{"made by hand, without labels", charts.Cluster{Maps: []charts.ConfigMap{land, bare, pins}, Workloads: deployment(b.Maps...)},
+			[]string{"Land_scape.v2 same deployment/server", "models.lock same deployment/server", "portrait edited deployment/server"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := states(charts.Drift(b, tt.cluster))
@@ -111,7 +121,15 @@ func TestClusterReadsLists(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	for _, wrong := range []string{"", "[]", `{"items": [3]}`, `{"items": [{"kind": "ConfigMap", "data": 3}]}`} {
+	var one charts.Cluster
+	if err := one.Add([]byte(`{"kind": "ConfigMap", "metadata": {"name": "a"}}`)); err != nil || one.Add([]byte("\n")) != nil || len(one.Maps) != 1 {
+		t.Errorf("one object gives %v, %v", one, err)
+	}
+	b := &charts.Bundle{Maps: []charts.ConfigMap{{Name: "a"}, {Name: "b"}}}
+	if absent := one.Absent(b); len(absent) != 1 || absent[0] != "b" {
+		t.Errorf("absent are %v", absent)
+	}
+	for _, wrong := range []string{"[]", `{"items": [3]}`, `{"items": [{"kind": "ConfigMap", "data": 3}]}`} {
 		if err := new(charts.Cluster).Add([]byte(wrong)); err == nil {
 			t.Errorf("list %q is taken", wrong)
 		}

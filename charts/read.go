@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -116,13 +117,48 @@ type Cluster struct {
 	Workloads []Workload
 }
 
-// Add reads a list of objects as kubectl get -o json writes it. Kinds that have nothing to do with bundles are passed over.
+// Absent lists, sorted, the names of ConfigMaps that the cluster does not have, as far as was read: those of a bundle, and those
+// that workloads mount and that are named as the bundle's are.
+func (c *Cluster) Absent(b *Bundle) (names []string) {
+	for _, m := range b.Maps {
+		names = append(names, m.Name)
+	}
+	for _, w := range c.Workloads {
+		for _, name := range w.Maps {
+			if b.mayName(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(c.Maps, func(have ConfigMap) bool { return have.Name == name })
+	})
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+var nameEnd = regexp.MustCompile(`-[0-9a-f]{10}$`)
+
+// mayName says whether some version of the bundle may have a ConfigMap of a name.
+func (b *Bundle) mayName(name string) bool {
+	return strings.HasPrefix(name, b.Name+"-") && nameEnd.MatchString(name)
+}
+
+// Add reads a list of objects, or one, as kubectl get -o json writes it; nothing is no object. Kinds that have nothing to do with
+// bundles are passed over.
 func (c *Cluster) Add(listed []byte) error {
+	if len(bytes.TrimSpace(listed)) == 0 {
+		return nil
+	}
 	var objects struct {
+		Kind  string            `json:"kind"`
 		Items []json.RawMessage `json:"items"`
 	}
 	if err := json.Unmarshal(listed, &objects); err != nil {
 		return fmt.Errorf("read list of objects: %w", err)
+	}
+	if objects.Kind == "ConfigMap" {
+		objects.Items = []json.RawMessage{listed}
 	}
 	for _, item := range objects.Items {
 		if err := c.addObject(item); err != nil {

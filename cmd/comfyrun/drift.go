@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -193,17 +194,34 @@ func committedFiles(cmd *cobra.Command, folder, revision string) (map[string][]b
 // cluster asks kubectl.
 func (f *driftFlags) cluster(cmd *cobra.Command, b *charts.Bundle) (charts.Cluster, error) {
 	var c charts.Cluster
-	listed, err := f.ask(cmd, b, "configmaps", "--selector", charts.LabelBundle+"="+b.Name)
-	if err == nil {
-		err = c.Add(listed)
+	asked := [][]string{{"configmaps", "--selector", charts.LabelBundle + "=" + b.Name}}
+	if !f.configOnly {
+		asked = append(asked, []string{"deployments.apps,statefulsets.apps"})
 	}
-	if err != nil || f.configOnly {
-		return c, err
+	for _, args := range asked {
+		listed, err := f.ask(cmd, b, args...)
+		if err == nil {
+			err = c.Add(listed)
+		}
+		if err != nil {
+			return c, err
+		}
 	}
-	if listed, err = f.ask(cmd, b, "deployments.apps,statefulsets.apps"); err != nil {
-		return c, err
+	return c, f.unlabelled(cmd, b, &c)
+}
+
+// unlabelled adds ConfigMaps that are named as the bundle's are and have not its label: who makes one by hand may forget it.
+func (f *driftFlags) unlabelled(cmd *cobra.Command, b *charts.Bundle, c *charts.Cluster) error {
+	for names := range slices.Chunk(c.Absent(b), 100) {
+		listed, err := f.ask(cmd, b, append([]string{"configmaps", "--ignore-not-found"}, names...)...)
+		if err == nil {
+			err = c.Add(listed)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return c, c.Add(listed)
+	return nil
 }
 
 // ask runs kubectl get in the namespace and context of the flags.
