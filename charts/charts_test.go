@@ -163,33 +163,6 @@ func value(t *testing.T, text string) workflows.Value {
 	return v
 }
 
-func TestLargeWorkflows(t *testing.T) {
-	text := func(n int) *workflows.Graph {
-		var b strings.Builder
-		b.WriteString("{")
-		for i := range n {
-			fmt.Fprintf(&b, `%q: {"class_type": "X", "inputs": {"a": 1, "b": ["1", 0], "c": %d}},`, fmt.Sprint(i), i)
-		}
-		g, err := workflows.Parse([]byte(strings.TrimSuffix(b.String(), ",") + "}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g
-	}
-	b := bundle(t, []charts.Source{{Name: "big", Graph: text(9000)}}, charts.Options{Name: "x"})
-	data := b.Maps[0].Data["big.json"]
-	if strings.Count(data, "\n") != 1 || len(data) > charts.MaxData {
-		t.Errorf("a workflow that only fits without blanks has %d bytes in %d lines", len(data), strings.Count(data, "\n"))
-	}
-	if g, err := workflows.Parse([]byte(data)); err != nil || workflows.Digest(g) != workflows.Digest(text(9000)) {
-		t.Errorf("the workflow without blanks is another one (%v)", err)
-	}
-	_, err := charts.New([]charts.Source{{Name: "huge", Graph: text(40000)}}, charts.Options{Name: "x"})
-	if err == nil || !strings.Contains(err.Error(), `workflow "huge": has `) || !strings.Contains(err.Error(), "cannot be divided") {
-		t.Errorf("a workflow that does not fit gives %v", err)
-	}
-}
-
 func TestMistakes(t *testing.T) {
 	ok := samples(t)[0]
 	for _, tt := range []struct {
@@ -226,6 +199,16 @@ func TestTargetMistakes(t *testing.T) {
 		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "p"}, true},
 		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "p", Chart: "oci://host/chart"}, false},
 		{charts.Targets{With: []string{"helmfile"}, Chart: "oci://host/chart"}, true},
+		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "../p"}, false},
+		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "/p"}, false},
+		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "."}, true},
+		{charts.Targets{With: []string{"applicationset"}, Repo: "r", Path: "."}, false}, // no folder around it
+		{charts.Targets{With: []string{"applicationset"}, Repo: "r", Path: ".", Environments: []string{"dev"}}, true},
+		{charts.Targets{With: []string{"argocd"}, Repo: "r", Path: "p", Environments: []string{"dev"}}, false},
+		{charts.Targets{With: []string{"applicationset"}, Repo: "r", Path: "p", Environments: []string{"Dev"}}, false},
+		{charts.Targets{With: []string{"applicationset"}, Repo: "r", Path: "p", Environments: []string{"dev="}}, false},
+		{charts.Targets{With: []string{"applicationset"}, Repo: "r", Path: "p", Environments: []string{"dev", "dev=x"}}, false},
+		{charts.Targets{With: []string{"applicationset"}, Repo: "r", Path: "p", Environments: []string{"dev"}, Manual: []string{"prod"}}, false},
 	} {
 		if err := tt.targets.Check(); (err == nil) != tt.ok {
 			t.Errorf("%+v: %v", tt.targets, err)
@@ -254,7 +237,7 @@ func TestReadBundle(t *testing.T) {
 	if _, err := charts.ReadBundle(files[charts.RecordFile], files); err == nil || !strings.Contains(err.Error(), "portrait.yaml does not hold") {
 		t.Errorf("an edited manifest gives %v", err)
 	}
-	for _, text := range []string{`{`, `{"version": 2}`, `{"version": 1, "unknown": 1}`} {
+	for _, text := range []string{`{`, `{"version": 1} {`, `{"version": 2}`, `{"version": 1, "unknown": 1}`} {
 		if _, err := charts.ParseRecord([]byte(text)); err == nil {
 			t.Errorf("record %s is taken", text)
 		}
