@@ -3,29 +3,15 @@ package ort
 /*
 #cgo LDFLAGS: -ldl
 #include <dlfcn.h>
-#include <stdint.h>
-#include <stdlib.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include "api.h"
 
-// The part of ONNX Runtime's C interface that the binding lacks, or that is
-// needed before the binding may touch the library. OrtApi is a table of
-// function pointers that only ever grows at its end, so positions stay valid;
-// these are those of API version 24 (onnxruntime_c_api.h, struct OrtApi).
-typedef void *const *api_table;
 typedef struct {
 	api_table (*get_api)(uint32_t version);
 	const char *(*get_version)(void);
 } api_base;
-
-enum {
-	api_version = 24,
-	release_status = 93,
-	get_providers = 125,
-	release_providers = 126,
-	add_run_config = 165
-};
 
 static const api_base *open_base(void *handle) {
 	api_base *(*get)(void) = (api_base *(*)(void))dlsym(handle, "OrtGetApiBase");
@@ -36,23 +22,24 @@ static const char *base_version(const api_base *b) { return b->get_version(); }
 
 static api_table base_api(const api_base *b) { return b->get_api(api_version); }
 
-// done releases a status, which is null on success.
-static int done(api_table api, void *status) {
-	if (!status) return 0;
-	((void (*)(void *))api[release_status])(status);
-	return -1;
+static int code_of(api_table api, void *status) { return ((int (*)(void *))api[at_GetErrorCode])(status); }
+
+static const char *message_of(api_table api, void *status) {
+	return ((const char *(*)(void *))api[at_GetErrorMessage])(status);
 }
 
-static int list_providers(api_table api, char ***names, int *n) {
-	return done(api, ((void *(*)(char ***, int *))api[get_providers])(names, n));
+static void release_status(api_table api, void *status) { ((void (*)(void *))api[at_ReleaseStatus])(status); }
+
+static void *list_providers(api_table api, char ***names, int *n) {
+	return ((void *(*)(char ***, int *))api[at_GetAvailableProviders])(names, n);
 }
 
-static int free_providers(api_table api, char **names, int n) {
-	return done(api, ((void *(*)(char **, int))api[release_providers])(names, n));
+static void *free_providers(api_table api, char **names, int n) {
+	return ((void *(*)(char **, int))api[at_ReleaseAvailableProviders])(names, n);
 }
 
-static int run_config(api_table api, void *options, char *key, char *value) {
-	return done(api, ((void *(*)(void *, const char *, const char *))api[add_run_config])(options, key, value));
+static void *run_config(api_table api, void *options, char *key, char *value) {
+	return ((void *(*)(void *, const char *, const char *))api[at_AddRunConfigEntry])(options, key, value);
 }
 
 // return_large makes malloc hand blocks of 1 MiB and more back to the system
@@ -114,13 +101,34 @@ func probe(path string) (*probed, error) {
 	return p, err
 }
 
+// failed returns the error that a status carries and releases it; null is
+// success.
+func failed(api C.api_table, status unsafe.Pointer) error {
+	if status == nil {
+		return nil
+	}
+	defer C.release_status(api, status)
+	return &failure{int(C.code_of(api, status)), C.GoString(C.message_of(api, status))}
+}
+
+// failure is what ONNX Runtime's interface returned.
+type failure struct {
+	code    int // OrtErrorCode
+	message string
+}
+
+func (f *failure) Error() string { return f.message }
+
 func listProviders(api C.api_table) ([]string, error) {
 	var names **C.char
 	var n C.int
-	if api == nil || C.list_providers(api, &names, &n) != 0 {
-		return nil, errors.New("the library does not list its providers")
+	if api == nil {
+		return nil, errors.New("the library has no interface of the version wanted")
 	}
-	defer C.free_providers(api, names, n)
+	if err := failed(api, C.list_providers(api, &names, &n)); err != nil {
+		return nil, fmt.Errorf("list providers: %w", err)
+	}
+	defer func() { failed(api, C.free_providers(api, names, n)) }()
 	var providers []string
 	for _, name := range unsafe.Slice(names, int(n)) {
 		providers = append(providers, strings.TrimSuffix(C.GoString(name), "ExecutionProvider"))
@@ -136,14 +144,13 @@ const (
 	_ = uint(unsafe.Sizeof(uintptr(0)) - unsafe.Sizeof(ortgo.SessionOptions{}))
 )
 
-// releaseAfterRun makes a run give the shared arena's memory that is unused at
-// its end back to the system.
-func releaseAfterRun(api C.api_table, ro *ortgo.RunOptions) error {
-	key, value := C.CString("memory.enable_memory_arena_shrinkage"), C.CString("cpu:0")
-	defer C.free(unsafe.Pointer(key))
-	defer C.free(unsafe.Pointer(value))
-	if C.run_config(api, *(*unsafe.Pointer)(unsafe.Pointer(ro)), key, value) != 0 {
-		return errors.New("arena shrinkage is not accepted")
+// configureRun adds an entry to the options of a run.
+func configureRun(api C.api_table, ro *ortgo.RunOptions, key, value string) error {
+	k, v := C.CString(key), C.CString(value)
+	defer C.free(unsafe.Pointer(k))
+	defer C.free(unsafe.Pointer(v))
+	if err := failed(api, C.run_config(api, *(*unsafe.Pointer)(unsafe.Pointer(ro)), k, v)); err != nil {
+		return fmt.Errorf("run option %s: %w", key, err)
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package ort
 
-import "strings"
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
 
 // Code says what kind of failure an Error is. The binding does not hand on
 // ONNX Runtime's own numeric codes.
@@ -10,9 +14,10 @@ type Code string
 const (
 	CodeLibrary Code = "library" // the library is missing or cannot be loaded
 	CodeVersion Code = "version" // the library has a version that is refused
+	CodeDevice  Code = "device"  // the device, its driver or its libraries do not work
 	CodeModel   Code = "model"   // the graph or a weight file is not accepted
 	CodeInput   Code = "input"   // tensors do not fit the graph, or the session is closed
-	CodeMemory  Code = "memory"  // memory ran out
+	CodeMemory  Code = "memory"  // memory ran out, the host's or the device's
 	CodeRun     Code = "run"     // an operator failed
 )
 
@@ -20,8 +25,9 @@ const (
 type Error struct {
 	Op       string // what was done, with the session's name: `run session "unet"`
 	Code     Code
-	Provider string // execution provider, "" where none is concerned
+	Provider string // execution provider or device, "" where none is concerned
 	Message  string
+	Needed   int64 // bytes that were asked for, of CodeMemory; 0 where it is not known
 }
 
 // Error returns "operation: message" with the provider, if any.
@@ -35,11 +41,60 @@ func (e *Error) Error() string {
 
 // wrap makes an Error of what the binding returned.
 func wrap(op string, code Code, provider string, err error) error {
-	message := err.Error()
-	for _, sign := range []string{"Failed to allocate memory", "bad_alloc", "BFCArena"} {
-		if strings.Contains(message, sign) {
-			code = CodeMemory
+	e := &Error{Op: op, Code: code, Provider: provider, Message: err.Error()}
+	_, device := err.(unusable)
+	switch {
+	case says(e.Message, memorySigns):
+		e.Code, e.Needed = CodeMemory, needed(e.Message)
+	case device || provider != "cpu" && says(e.Message, deviceSigns):
+		e.Code = CodeDevice
+		// Before that stand a source file's name and a condition.
+		if _, plain, ok := strings.Cut(e.Message, " was false. "); ok {
+			e.Message = plain
+		}
+		if advice := advise(provider, e.Message); advice != "" {
+			e.Message += "; " + advice
 		}
 	}
-	return &Error{Op: op, Code: code, Provider: provider, Message: message}
+	return e
+}
+
+// What ONNX Runtime's messages say when memory ran out: its own arena, the
+// heap, CUDA and its libraries, and Dawn, which WebGPU stands on.
+var memorySigns = regexp.MustCompile(`Failed to allocate memory|bad_alloc|BFCArena|BFC Arena|out of memory|Out of memory|` +
+	`CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)|cudaErrorMemoryAllocation|` +
+	`VK_ERROR_OUT_OF_\w+_MEMORY|Failed to create GPU buffer|max buffer size limit`)
+
+// What they say when the device, its driver or a library of it is at fault.
+var deviceSigns = regexp.MustCompile(`Failed to (get|create) (a WebGPU |GPU )?(adapter|device|instance)|[Nn]o supported adapters|Failed to get a WebGPU|` +
+	`CUDA failure|CUDA error|CUDNN failure|CUBLAS failure|cudaGetDeviceCount|Invalid device ID|Failed to load (shared )?library|` +
+	`[Dd]evice (is |was )?lost|VK_ERROR_|CUDA execution provider is not enabled`)
+
+func says(message string, signs *regexp.Regexp) bool { return signs.MatchString(message) }
+
+var sizes = regexp.MustCompile(`(?:requested buffer of size |trying to allocate |size=|[Bb]uffer size \(?)(\d+)`)
+
+// needed returns the bytes that a message says were asked for, or 0.
+func needed(message string) int64 {
+	m := sizes.FindStringSubmatch(message)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// advise says what may help a device that does not work.
+func advise(provider, message string) string {
+	switch {
+	case provider == "webgpu" && strings.Contains(message, "adapter"):
+		return "WebGPU needs Vulkan: the loader libvulkan.so.1 (Debian: libvulkan1) and a driver " +
+			"(of the GPU's maker or mesa-vulkan-drivers; in containers NVIDIA_DRIVER_CAPABILITIES with graphics)"
+	case strings.HasPrefix(provider, "cuda"):
+		return "see: comfyrun runtime info"
+	}
+	return ""
 }

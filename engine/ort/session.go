@@ -26,6 +26,8 @@ type Options struct {
 	// graphs that need much and run seldom, such as a VAE. It costs the time to
 	// obtain the memory again, a few per cent of a run.
 	Release bool
+	// Placement records which provider runs which node, for Session.Placement.
+	Placement bool
 }
 
 // Session is a graph made ready to run. Its methods may be called from several
@@ -35,12 +37,15 @@ type Session struct {
 	name     string
 	provider string
 	release  bool
+	nodes    []Placed // that may run on the device; with Options.Placement only
+	arenas   string   // of memory that release gives back
 	inputs   []string
 	outputs  []string
 
 	mu        sync.RWMutex // held for reading while a run is on
 	session   *ortgo.DynamicAdvancedSession
 	operators *winograd.Operator
+	device    *deviceSession // nil on the CPU
 }
 
 // NewSession makes the model ready to run. Weights in external files are
@@ -48,9 +53,9 @@ type Session struct {
 // with CodeModel.
 func (e *Env) NewSession(m *onnx.Model, o Options) (*Session, error) {
 	op := fmt.Sprintf("create session %q", o.Name)
-	s := &Session{env: e, name: o.Name, provider: "cpu", release: o.Release}
-	if d := o.Device.String(); d != s.provider {
-		return nil, &Error{Op: op, Code: CodeModel, Provider: d, Message: "no such device in this build, only cpu"}
+	s := &Session{env: e, name: o.Name, provider: o.Device.String(), release: o.Release, arenas: o.Device.arenas()}
+	if o.Placement && !o.Device.cpu() {
+		s.nodes = variable(&m.Graph, o.Device)
 	}
 	var err error
 	if s.inputs, err = floatNames(m.Graph.Inputs); err == nil {
@@ -79,10 +84,20 @@ func (s *Session) open(data []byte, o Options) error {
 		return err
 	}
 	defer so.Destroy()
-	if s.operators, err = registerOperators(s.env.api, so, o.Threads); err != nil {
+	if o.Device.cpu() {
+		s.operators, err = registerOperators(s.env.api, so, o.Threads)
+	} else {
+		err = s.env.append(so, o.Device)
+	}
+	if err != nil {
 		return err
 	}
 	s.session, err = ortgo.NewDynamicAdvancedSessionWithONNXData(data, s.inputs, s.outputs, so)
+	if err == nil && !o.Device.cpu() {
+		if s.device, err = openDevice(s); err != nil {
+			s.session.Destroy()
+		}
+	}
 	if err != nil {
 		s.operators.Close()
 	}
@@ -130,16 +145,22 @@ func configure(so *ortgo.SessionOptions, o Options) error {
 	entries := map[string]string{
 		// Locations of weights are canonical paths without their leading slash.
 		"session.model_external_initializers_file_folder_path": "/",
-		// Prepacking copies every weight into the heap.
-		"session.use_env_allocators": "1",
+		"session.use_env_allocators":                           "1",
 		// A constant in the arena would keep the region around it from being
 		// given back.
 		"session.use_device_allocator_for_initializers": "1",
-		"session.disable_prepacking":                    "1",
 		"session.intra_op.allow_spinning":               "0",
+	}
+	if o.Device.cpu() {
+		// Prepacking copies every weight into the heap. On a device it transposes
+		// weights where they lie.
+		entries["session.disable_prepacking"] = "1"
 	}
 	for _, key := range slices.Sorted(maps.Keys(entries)) {
 		errs = append(errs, so.AddSessionConfigEntry(key, entries[key]))
+	}
+	if o.Placement {
+		errs = append(errs, so.AddSessionConfigEntry("session.record_ep_graph_assignment_info", "1"))
 	}
 	if o.Profile != "" {
 		errs = append(errs, so.EnableProfiling(o.Profile))
@@ -213,7 +234,23 @@ func (s *Session) checkInputs(in map[string]*tensor.Tensor) error {
 }
 
 // run hands the tensors to ONNX Runtime. The caller holds s.mu.
-func (s *Session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+func (s *Session) run(ctx context.Context, in map[string]*tensor.Tensor) (outs map[string]*tensor.Tensor, err error) {
+	if s.device == nil {
+		return s.runHere(ctx, in)
+	}
+	values := make([]*tensor.Tensor, len(s.inputs))
+	for i, name := range s.inputs {
+		values[i] = in[name]
+	}
+	err = s.runWatched(ctx, func(ro *ortgo.RunOptions) error {
+		outs, err = s.device.run(ctx, ro, values)
+		return err
+	})
+	return outs, err
+}
+
+// runHere runs on the CPU.
+func (s *Session) runHere(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
 	var pins runtime.Pinner // ONNX Runtime keeps pointers to the inputs between calls
 	defer pins.Unpin()
 	values := make([]ortgo.Value, len(s.inputs))
@@ -237,21 +274,23 @@ func (s *Session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 			}
 		}
 	}()
-	if err := s.runWatched(ctx, values, outs); err != nil {
+	err := s.runWatched(ctx, func(ro *ortgo.RunOptions) error { return s.session.RunWithOptions(values, outs, ro) })
+	if err != nil {
 		return nil, err
 	}
 	return collect(s.outputs, outs)
 }
 
-// runWatched runs the session and terminates the run when ctx ends.
-func (s *Session) runWatched(ctx context.Context, in, out []ortgo.Value) error {
+// runWatched makes the run and terminates it when ctx ends.
+func (s *Session) runWatched(ctx context.Context, run func(*ortgo.RunOptions) error) error {
 	ro, err := ortgo.NewRunOptions()
 	if err != nil {
 		return err
 	}
 	defer ro.Destroy()
 	if s.release {
-		if err := releaseAfterRun(s.env.api, ro); err != nil {
+		// Memory that is unused at the end of the run goes back to the system.
+		if err := configureRun(s.env.api, ro, "memory.enable_memory_arena_shrinkage", s.arenas); err != nil {
 			return err
 		}
 	}
@@ -260,7 +299,7 @@ func (s *Session) runWatched(ctx context.Context, in, out []ortgo.Value) error {
 		ro.Terminate()
 		close(watched)
 	})
-	err = s.session.RunWithOptions(in, out, ro)
+	err = run(ro)
 	if !stop() {
 		<-watched // Terminate must not meet options that are gone
 	}
@@ -301,8 +340,11 @@ func (s *Session) Close() error {
 	if s.session == nil {
 		return nil
 	}
+	if s.device != nil {
+		s.device.close()
+	}
 	err := s.session.Destroy()
-	s.session = nil
+	s.session, s.device = nil, nil
 	s.operators.Close()
 	if err != nil {
 		return wrap(fmt.Sprintf("close session %q", s.name), CodeRun, s.provider, err)

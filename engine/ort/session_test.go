@@ -103,7 +103,6 @@ func TestNewSessionErrors(t *testing.T) {
 		{bad, ort.Options{}, "NoSuchOperator"},
 		{ints, ort.Options{}, "x int64[xa,xb]: only float"},
 		{file, ort.Options{}, "nonexistent/weights"},
-		{addGraph(), ort.Options{Device: ort.Device{Provider: "tpu"}}, "no such device"},
 	}
 	for _, c := range cases {
 		_, err := env.NewSession(&c.g.Model, c.o)
@@ -111,6 +110,14 @@ func TestNewSessionErrors(t *testing.T) {
 		if !errors.As(err, &e) || e.Code != ort.CodeModel || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
+	}
+}
+
+func TestUnknownDevice(t *testing.T) {
+	_, err := orttest.Env(t).NewSession(&addGraph().Model, ort.Options{Device: ort.Device{Provider: "tpu"}})
+	var e *ort.Error
+	if !errors.As(err, &e) || e.Code != ort.CodeDevice || !strings.Contains(err.Error(), `device "tpu" is not known`) {
+		t.Error(err)
 	}
 }
 
