@@ -70,7 +70,8 @@ func newBench(t testing.TB, working bool, change ...func(*Options)) *bench {
 			done <- nil
 			return
 		}
-		w := worker.Worker{Queue: q, Catalog: get, Runner: &engine.Runner{Cache: &engine.Cache{}}, Previews: worker.PreviewOptions{Method: "auto"}}
+		w := worker.Worker{Queue: q, Previews: worker.PreviewOptions{Method: "auto"},
+			Runners: []*worker.Runner{{Catalog: get, Engine: &engine.Runner{Cache: &engine.Cache{}}}}}
 		done <- w.Run(ctx)
 	}()
 	t.Cleanup(func() {

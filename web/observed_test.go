@@ -33,7 +33,7 @@ func TestObserved(t *testing.T) {
 	}
 	strict.Guard(s.Catalog(), nil)
 	tracer.Nodes(s.Catalog())
-	w := &worker.Worker{Queue: s.Queue, Catalog: s.Catalog, Runner: &engine.Runner{}, Observe: worker.Observers{m, tracer}}
+	w := &worker.Worker{Queue: s.Queue, Runners: []*worker.Runner{{Device: "cpu", Catalog: s.Catalog, Engine: &engine.Runner{}}}, Observe: worker.Observers{m, tracer}}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()

@@ -61,7 +61,7 @@ func newStage(t testing.TB, o queue.Options) *stage {
 func (s *stage) work(t testing.TB) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	w := &worker.Worker{Queue: s.queue, Catalog: s.Catalog, Runner: &engine.Runner{Cache: &s.cache, Parallel: 1}}
+	w := &worker.Worker{Queue: s.queue, Runners: []*worker.Runner{{Catalog: s.Catalog, Engine: &engine.Runner{Cache: &s.cache, Parallel: 1}}}}
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	t.Cleanup(func() {

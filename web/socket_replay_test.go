@@ -99,8 +99,8 @@ func TestRecordedSockets(t *testing.T) {
 			q, base := openQueue(t, queue.Options{Memory: true}), webtest.Base(t)
 			catalog := webtest.Catalog(t, base)
 			r := startReplica(t, q, base, catalog)
-			startWorker(t, &worker.Worker{Queue: q, Catalog: r.Catalog,
-				Runner: &engine.Runner{Cache: &engine.Cache{Classic: true}, Parallel: 1}})
+			startWorker(t, &worker.Worker{Queue: q, Runners: []*worker.Runner{{Catalog: r.Catalog,
+				Engine: &engine.Runner{Cache: &engine.Cache{Classic: true}, Parallel: 1}}}})
 			c := webtest.LoadConversation(t, file)
 			slowDown(c)
 			(&webtest.Player{URL: r.url}).Converse(t, c, knownOfSockets)

@@ -33,8 +33,8 @@ func newCluster(t testing.TB, servers int) *cluster {
 	for range servers {
 		c.replicas = append(c.replicas, startReplica(t, c.queue, base, catalog))
 	}
-	startWorker(t, &worker.Worker{Queue: c.queue, Catalog: func() *engine.Catalog { return catalog },
-		Runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: 1 << 24}, Parallel: 1}})
+	startWorker(t, &worker.Worker{Queue: c.queue, Runners: []*worker.Runner{{Catalog: func() *engine.Catalog { return catalog },
+		Engine: &engine.Runner{Cache: &engine.Cache{MaxBytes: 1 << 24}, Parallel: 1}}}})
 	return c
 }
 

@@ -54,8 +54,8 @@ func TestRecordedKSampler(t *testing.T) {
 		}
 	})
 	work(t, &worker.Worker{
-		Queue: q, Catalog: server.Catalog, Previews: worker.PreviewOptions{Method: "latent2rgb"},
-		Runner: &engine.Runner{Cache: &engine.Cache{Classic: true}, Parallel: 1},
+		Queue: q, Previews: worker.PreviewOptions{Method: "latent2rgb"},
+		Runners: []*worker.Runner{{Catalog: server.Catalog, Engine: &engine.Runner{Cache: &engine.Cache{Classic: true}, Parallel: 1}}},
 	})
 	(&webtest.Player{URL: h.URL}).Converse(t, webtest.LoadConversation(t, "testdata/ksampler.jsonl"), knownOfKSampler)
 }

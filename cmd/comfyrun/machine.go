@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,20 +18,28 @@ import (
 	"github.com/comfyrun/comfyrun/nodes/definitions"
 )
 
-// machine is what runs workflows in this process: model folders, ONNX Runtime, node types and results that were kept.
+// machine is what runs workflows in this process: folders, and a seat for each device.
 type machine struct {
 	dirs      nodes.Dirs
 	outputs   *outputStore // nil: pictures stay in the output folder
 	folders   *models.Folders
 	digests   weights.Digests
-	diffusion *diffusion.Runtime
-	catalog   *engine.Catalog
-	nodeFlags *nodeFlags // what catalog was made with
-	defined   *definitions.Set
-	runner    *engine.Runner
+	nodeFlags *nodeFlags        // what catalogues are made with
 	sums      map[string]string // of model files that runs used before, by path
 
+	seat                                         // the first one: all that a command needs which runs one workflow at a time
+	seats  []seat                                // one for each device, or several for one
 	loaded func(path string, took time.Duration) // is told of networks that were loaded; nil: nobody is
+}
+
+// seat runs one workflow at a time on a device: ONNX Runtime, node types that use it, and results that were kept. What
+// nodes give holds on to the runtime that made it, a model to its sessions, so seats have no results in common.
+type seat struct {
+	device    string
+	diffusion *diffusion.Runtime
+	catalog   *engine.Catalog
+	defined   *definitions.Set
+	runner    *engine.Runner
 }
 
 // machineFlags are the flags of every command that runs workflows.
@@ -39,6 +48,7 @@ type machineFlags struct {
 	nodes         nodeFlags
 	input         string
 	device        string
+	devices       []string // for a command that runs several workflows at a time; empty: device
 	threads       int
 	noWeightCache bool
 	outputs       string // where copies of saved pictures go; not every command has a flag for it
@@ -77,7 +87,7 @@ func (f *machineFlags) dirs(home Home, output string) (nodes.Dirs, error) {
 	return dirs, nil
 }
 
-// resultBytes bounds the node results that are kept from run to run.
+// resultBytes bounds the node results that a seat keeps from run to run.
 const resultBytes = 1 << 30
 
 // open puts a machine together. ONNX Runtime and the models are opened by the nodes that use them.
@@ -86,7 +96,7 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{nodeFlags: &f.nodes, runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
+	m := &machine{nodeFlags: &f.nodes}
 	if m.dirs, err = f.dirs(home, output); err != nil {
 		return nil, err
 	}
@@ -104,9 +114,27 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 		cache.Dir = home.Weights()
 		m.digests.Dir = filepath.Join(home.Weights(), "digests")
 	}
-	m.diffusion, err = diffusion.Open(diffusion.Options{
+	devices := f.devices
+	if len(devices) == 0 {
+		devices = []string{f.device}
+	}
+	for _, device := range devices {
+		s, err := f.newSeat(cmd, m, device, cache)
+		if err != nil {
+			return nil, err
+		}
+		m.seats = append(m.seats, s)
+	}
+	m.seat = m.seats[0]
+	return m, nil
+}
+
+// newSeat makes a seat of a machine.
+func (f *machineFlags) newSeat(cmd *cobra.Command, m *machine, device string, cache *weights.Cache) (s seat, err error) {
+	s = seat{device: device, runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
+	s.diffusion, err = diffusion.Open(diffusion.Options{
 		Library: func() (string, error) { return libraryOf(cmd) },
-		Device:  f.device, Threads: f.threads, Cache: cache, Digests: &m.digests, Embedding: nodes.EmbeddingFinder(m.folders),
+		Device:  device, Threads: f.threads, Cache: cache, Digests: &m.digests, Embedding: nodes.EmbeddingFinder(m.folders),
 		Loaded: func(path string, took time.Duration) {
 			if m.loaded != nil {
 				m.loaded(path, took)
@@ -114,21 +142,26 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 		},
 	})
 	if err != nil {
-		return nil, asUsage(err)
+		return s, asUsage(err)
 	}
-	m.catalog, err = nodes.Catalog(&nodes.Runtime{Diffusion: m.diffusion, Models: m.folders, Dirs: m.dirs})
+	s.catalog, err = nodes.Catalog(&nodes.Runtime{Diffusion: s.diffusion, Models: m.folders, Dirs: m.dirs})
 	if err != nil {
-		return nil, err
+		return s, err
 	}
-	m.defined, err = f.nodes.define(home, m.catalog)
-	return m, err
+	home, err := homeOf(cmd)
+	if err != nil {
+		return s, err
+	}
+	s.defined, err = f.nodes.define(home, s.catalog)
+	return s, err
 }
 
 func (m *machine) close() error {
-	if m.diffusion == nil {
-		return nil
+	var all []error
+	for _, s := range m.seats {
+		all = append(all, s.diffusion.Close())
 	}
-	return m.diffusion.Close()
+	return errors.Join(all...)
 }
 
 // modelSum returns the sha256 of a model file. It is taken once per command: the sessions hold the weights as they were.

@@ -109,6 +109,7 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if output == "" {
 		output = p.home.Output()
 	}
+	f.devices = severalDevices(f.device, countGPUs)
 	if p.machine, err = f.machineFlags.open(cmd, output); err != nil {
 		return nil, err
 	}
@@ -126,20 +127,31 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if p.tracer, err = tracing.FromEnvironment(cmd.Context(), engineVersion()); err != nil {
 		return nil, errors.Join(asUsage(err), p.close())
 	}
-	p.tracer.Nodes(p.machine.catalog)
 	p.worker = &worker.Worker{
-		Queue: p.queue, Catalog: p.catalog, Runner: p.machine.runner, Prepare: p.prepare, Forget: p.forget, Observe: worker.Observers{p.metrics, p.tracer},
+		Queue: p.queue, Runners: p.runners(), Files: p.modelFiles, Prepare: p.prepare, Observe: worker.Observers{p.metrics, p.tracer},
 		Log: p.log, TimeLimit: f.limit, Previews: f.previews, Drain: f.drain,
 	}
 	return p, nil
 }
 
+// runners make the machine's seats places at which prompts run.
+func (p *process) runners() (list []*worker.Runner) {
+	for _, s := range p.machine.seats {
+		p.tracer.Nodes(s.catalog)
+		list = append(list, &worker.Runner{
+			Device: s.device, Engine: s.runner, Catalog: func() *engine.Catalog { return s.catalog },
+			Held:   func(files []string) (named, others int64) { return s.diffusion.Held(files...) },
+			Forget: s.forget,
+		})
+	}
+	return list
+}
+
 // observe begins to count.
 func (p *process) observe() {
-	cache := p.machine.runner.Cache
 	p.metrics = metrics.New(metrics.Options{
 		Version: engineVersion(), Queue: p.queue.Stats,
-		Cache:   func() (int, int64) { return cache.Len(), cache.Bytes() },
+		Cache:   p.machine.results,
 		Ready:   func() bool { return p.ready.State().Ready },
 		Classes: func(class string) bool { _, ok := p.machine.catalog.Type(class); return ok },
 	})
@@ -222,15 +234,23 @@ func (p *process) close() error {
 	return errors.Join(p.queue.Close(), p.tracer.Shutdown(end), p.machine.close())
 }
 
-// catalog is the catalogue of this moment. It never changes: lists of files are asked for at each use.
+// catalog is the catalogue of this moment, the same for all devices. It never changes: lists of files are asked for at each use.
 func (p *process) catalog() *engine.Catalog { return p.machine.catalog }
 
 // forget drops models, results, or both.
-func (p *process) forget(models, results bool) {
+func (s *seat) forget(models, results bool) {
 	if results {
-		p.machine.runner.Cache.Clear()
+		s.runner.Cache.Clear()
 	}
 	if models {
-		p.machine.diffusion.Free()
+		s.diffusion.Free()
 	}
+}
+
+// results counts the node results that are kept, and their bytes.
+func (m *machine) results() (n int, bytes int64) {
+	for _, s := range m.seats {
+		n, bytes = n+s.runner.Cache.Len(), bytes+s.runner.Cache.Bytes()
+	}
+	return n, bytes
 }

@@ -112,6 +112,32 @@ func (p *process) modelNames(graphs ...*workflows.Graph) []string {
 	return slices.Compact(names)
 }
 
+// modelFiles are the files of a workflow's models, without links; those that are not there yet are left out.
+func (p *process) modelFiles(g *workflows.Graph) []string {
+	uses, err := p.models.uses(g, p.catalog())
+	if err != nil {
+		return nil // the plan tells
+	}
+	var files []string
+	for _, use := range uses {
+		file, err := p.machine.folders.Path(use.folder, use.name)
+		if err == nil {
+			file, err = filepath.EvalSymlinks(file)
+		}
+		if err == nil {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+// unload drops what was loaded from files and does not run.
+func (m *machine) unload(files []string) {
+	for _, s := range m.seats {
+		s.diffusion.Forget(files...)
+	}
+}
+
 // prepare brings the models of a prompt and compares them with models.lock.
 func (p *process) prepare(ctx context.Context, prompt *worker.Preparation) error {
 	m := p.models
@@ -243,7 +269,7 @@ func (p *process) namedGraphs() []*workflows.Graph {
 func (p *process) followModels(ctx context.Context, runs bool) {
 	f := live.Follower{Only: !runs, Outcome: p.modelsChanged}
 	if runs {
-		f.Idle, f.Unused = p.worker.WhenIdle, func(files []string) { p.machine.diffusion.Forget(files...) }
+		f.Idle, f.Unused = p.worker.WhenIdle, p.machine.unload
 		f.Needed = func() []string { return p.modelNames(p.warmup.graphs...) }
 		f.Warm = func(ctx context.Context, next *live.Set, names []string) error {
 			return p.warmup.run(ctx, p, p.machine.folders.With(next), func(g *workflows.Graph) bool {

@@ -47,7 +47,9 @@ func (f *safetyFlags) apply(p *process, listen string, o *web.Options) (err erro
 	if o.Policy, err = f.openPolicy(); err != nil {
 		return err
 	}
-	o.Policy.Guard(p.machine.catalog, nodes.PictureSize)
+	for _, s := range p.machine.seats {
+		o.Policy.Guard(s.catalog, nodes.PictureSize)
+	}
 	if o.Inputs, err = f.openInputs(p); err != nil {
 		return err
 	}

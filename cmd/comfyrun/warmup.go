@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/models"
@@ -40,7 +42,8 @@ func (f *runFlags) readWarmup(cmd *cobra.Command) (*warmup, error) {
 
 func (w *warmup) needed() bool { return len(w.graphs) > 0 }
 
-// run runs those of the workflows that are chosen, one after the other, with the models that folders have. Their pictures
+// run runs those of the workflows that are chosen, one after the other, with the models that folders have, on every device:
+// on the first one alone, so that weights are converted once, then on the others. Their pictures
 // go to a folder that is removed: nobody asked for them, and they would count in the names of those that somebody did. The
 // models stay loaded; the results of the nodes are not kept.
 func (w *warmup) run(ctx context.Context, p *process, folders *models.Folders, chosen func(*workflows.Graph) bool) error {
@@ -50,13 +53,35 @@ func (w *warmup) run(ctx context.Context, p *process, folders *models.Folders, c
 	}
 	defer os.RemoveAll(aside)
 	dirs := nodes.Dirs{Input: p.machine.dirs.Input, Output: filepath.Join(aside, "output"), Temp: filepath.Join(aside, "temp")}
-	catalog, err := nodes.Catalog(&nodes.Runtime{Diffusion: p.machine.diffusion, Models: folders, Dirs: dirs})
-	if err != nil {
+	var catalogs []*engine.Catalog
+	for _, s := range p.machine.seats {
+		c, err := p.catalogOf(s, folders, dirs)
+		if err != nil {
+			return err
+		}
+		catalogs = append(catalogs, c)
+	}
+	if err := w.runOn(ctx, p.log.With("device", p.machine.device), catalogs[0], chosen); err != nil {
 		return err
 	}
-	if _, err := p.machine.nodeFlags.define(p.home, catalog); err != nil {
-		return err
+	group, ctx := errgroup.WithContext(ctx)
+	for i, s := range p.machine.seats[1:] {
+		group.Go(func() error { return w.runOn(ctx, p.log.With("device", s.device), catalogs[i+1], chosen) })
 	}
+	return group.Wait()
+}
+
+// catalogOf makes a catalogue for a seat's device with other folders.
+func (p *process) catalogOf(s seat, folders *models.Folders, dirs nodes.Dirs) (*engine.Catalog, error) {
+	catalog, err := nodes.Catalog(&nodes.Runtime{Diffusion: s.diffusion, Models: folders, Dirs: dirs})
+	if err == nil {
+		_, err = p.machine.nodeFlags.define(p.home, catalog)
+	}
+	return catalog, err
+}
+
+// runOn runs the chosen workflows with the nodes of a catalogue.
+func (w *warmup) runOn(ctx context.Context, log *slog.Logger, catalog *engine.Catalog, chosen func(*workflows.Graph) bool) error {
 	for i, g := range w.graphs {
 		if !chosen(g) {
 			continue
@@ -65,7 +90,7 @@ func (w *warmup) run(ctx context.Context, p *process, folders *models.Folders, c
 		if err := runOnce(ctx, g, catalog); err != nil {
 			return fmt.Errorf("warm up with %s: %w", w.files[i], err)
 		}
-		p.log.Info("warmed up", "workflow", w.files[i], "seconds", time.Since(started).Seconds())
+		log.Info("warmed up", "workflow", w.files[i], "seconds", time.Since(started).Seconds())
 	}
 	return nil
 }

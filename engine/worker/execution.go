@@ -16,6 +16,7 @@ import (
 // execution is one attempt at a prompt.
 type execution struct {
 	w        *Worker
+	runner   *Runner
 	lease    *queue.Lease
 	prompt   string // id
 	client   string
@@ -41,15 +42,15 @@ type ending struct {
 	data json.RawMessage
 }
 
-func newExecution(w *Worker, lease *queue.Lease) *execution {
-	x := &execution{w: w, lease: lease, prompt: lease.Prompt.ID, client: lease.Prompt.ClientID,
+func newExecution(w *Worker, r *Runner, lease *queue.Lease) *execution {
+	x := &execution{w: w, runner: r, lease: lease, prompt: lease.Prompt.ID, client: lease.Prompt.ClientID,
 		wait: lease.Started.Sub(lease.Receipt.Created), progress: newProgressState(lease.Prompt.ID)}
 	x.out = newOutbox(func(e queue.Event) {
 		if err := w.Queue.Publish(e); err != nil {
 			w.log().Warn("event is lost", "prompt_id", x.prompt, "bytes", len(e.Data), "err", err)
 		}
 	})
-	x.finished = Finished{Prompt: lease.Prompt, Attempt: lease.Attempt, Wait: x.wait}
+	x.finished = Finished{Prompt: lease.Prompt, Attempt: lease.Attempt, Device: r.Device, Wait: x.wait}
 	return x
 }
 
@@ -57,9 +58,9 @@ func newExecution(w *Worker, lease *queue.Lease) *execution {
 func (x *execution) begin(ctx context.Context) context.Context {
 	x.observed = ctx
 	if x.w.Observe != nil {
-		x.observed = x.w.Observe.Taken(ctx, Taken{Prompt: x.lease.Prompt, Attempt: x.lease.Attempt, Wait: x.wait})
+		x.observed = x.w.Observe.Taken(ctx, Taken{Prompt: x.lease.Prompt, Attempt: x.lease.Attempt, Device: x.runner.Device, Wait: x.wait})
 	}
-	x.w.log().Info("prompt begins", "prompt_id", x.prompt, "attempt", x.lease.Attempt, "waited_seconds", x.wait.Seconds())
+	x.w.log().Info("prompt begins", "prompt_id", x.prompt, "attempt", x.lease.Attempt, "device", x.runner.Device, "waited_seconds", x.wait.Seconds())
 	x.status(Begun)
 	return x.observed
 }
@@ -135,7 +136,7 @@ func (x *execution) perform(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	done, err := x.w.Runner.Run(ctx, plan, engine.RunOptions{Events: x.event, Extra: extra})
+	done, err := x.runner.Engine.Run(ctx, plan, engine.RunOptions{Events: x.event, Extra: extra})
 	if done != nil {
 		x.finished.UI, x.finished.Nodes = done.UI, done.Nodes
 	}
@@ -154,7 +155,7 @@ func (x *execution) plan(ctx context.Context) (*engine.Plan, error) {
 	if len(x.lease.Prompt.Targets) > 0 {
 		o.Targets = x.lease.Prompt.Targets
 	}
-	plan, err := engine.NewPlan(g, x.w.Catalog(), o)
+	plan, err := engine.NewPlan(g, x.runner.Catalog(), o)
 	if invalid, ok := errors.AsType[*engine.InvalidError](err); ok {
 		x.invalid = invalid
 		return nil, fmt.Errorf("the workflow was accepted, but cannot run here any more: %w", err)

@@ -44,7 +44,7 @@ func exception(err error) string {
 // nodes that finished, all are those of the prompt.
 func (x *execution) failure(e *engine.NodeError, executed, all []string) failed {
 	var declared []engine.Input
-	if t, ok := x.w.Catalog().Type(e.Class); ok {
+	if t, ok := x.runner.Catalog().Type(e.Class); ok {
 		declared = t.Inputs
 	}
 	f := failed{Prompt: x.prompt, Node: orElse(e.Real, e.Node), Class: orElse(e.RealClass, e.Class), Executed: list(executed),

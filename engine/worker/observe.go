@@ -9,7 +9,8 @@ import (
 )
 
 // Observer is told what a worker does: metrics and traces are made of it. Its
-// methods are called one at a time and must not block.
+// methods are called one at a time for one prompt, and at once for several that
+// run; they must not block.
 type Observer interface {
 	// Taken begins a prompt. Everything about the prompt happens in the context
 	// that it returns, ctx or one made of it, so that it may carry a span.
@@ -24,6 +25,7 @@ type Observer interface {
 type Taken struct {
 	Prompt  queue.Prompt
 	Attempt int           // 1 for the first
+	Device  string        // of its runner
 	Wait    time.Duration // from its submission until now
 }
 
@@ -43,6 +45,7 @@ type NodeDone struct {
 type Finished struct {
 	Prompt  queue.Prompt
 	Attempt int
+	Device  string // of its runner
 	State   queue.State
 	Err     error // of one that did not end well
 	Wait    time.Duration

@@ -26,6 +26,7 @@ type ResultStatus struct {
 // Run tells more about an execution than ComfyUI does.
 type Run struct {
 	Worker     string          `json:"worker,omitempty"`
+	Device     string          `json:"device,omitempty"`
 	Attempts   int             `json:"attempts"`
 	Queued     float64         `json:"queued_seconds"`
 	Seconds    float64         `json:"seconds"`
@@ -61,7 +62,7 @@ type meta struct {
 func (x *execution) result() json.RawMessage {
 	f := &x.finished
 	r := Result{Status: ResultStatus{Status: "success", Completed: true, Messages: x.history},
-		Run: Run{Attempts: f.Attempt, Queued: f.Wait.Seconds(), Seconds: f.Took.Seconds(), Nodes: []NodeTime{}, Warnings: x.warnings}}
+		Run: Run{Device: x.runner.Device, Attempts: f.Attempt, Queued: f.Wait.Seconds(), Seconds: f.Took.Seconds(), Nodes: []NodeTime{}, Warnings: x.warnings}}
 	if info, err := x.w.Queue.Find(x.observed, x.prompt); err == nil {
 		r.Run.Worker = info.Worker
 	}

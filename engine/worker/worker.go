@@ -2,16 +2,20 @@
 // it, tells what happens on the way in ComfyUI's words, and records what came
 // of it.
 //
-//	w := &worker.Worker{Queue: q, Catalog: catalog, Runner: runner, Drain: 30 * time.Second}
+//	w := &worker.Worker{Queue: q, Runners: []*worker.Runner{{Catalog: catalog, Engine: runner}}, Drain: 30 * time.Second}
 //	err := w.Run(ctx) // until ctx ends
 //
 // # Vocabulary
+//
+// A runner runs one prompt at a time on a device; a worker has one for each. A
+// prompt is taken only when a runner is idle, and goes to the one that holds
+// most of the prompt's models; so prompts begin in the queue's order, and end as they may.
 //
 // A message is one JSON text of ComfyUI's websocket; its owner is the client
 // that submitted the prompt. Messages travel as queue events of KindMessage,
 // pictures of unfinished samplings as KindPreview, and the number of prompts that
 // are left as KindStatus; package web hands them to sockets. To drain is to take
-// no more prompts and let the running one end. What is recorded in the history is
+// no more prompts and let the running ones end. What is recorded in the history is
 // a Result.
 package worker
 
@@ -22,21 +26,23 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/queue"
+	"github.com/comfyrun/comfyrun/workflows"
 )
 
-// Worker takes prompts from Queue and runs them, one at a time.
+// Worker takes prompts from Queue and runs them, one at a time on each runner.
 type Worker struct {
 	Queue   *queue.Queue
-	Catalog func() *engine.Catalog // of this moment; asked for at each prompt
-	Runner  *engine.Runner
+	Runners []*Runner // at least one; of this worker only
+	// Files lists the model files that a workflow needs, for the choice among
+	// several runners. Nil: none are known.
+	Files func(g *workflows.Graph) []string
 
 	Log       *slog.Logger  // nil: nothing is logged
 	TimeLimit time.Duration // of one prompt; 0: none
 	Previews  PreviewOptions
-	// Drain is how long the running prompt may go on after the context of Run
-	// has ended. Then it is given back to the queue.
+	// Drain is how long the running prompts may go on after the context of Run
+	// has ended. Then they are given back to the queue.
 	Drain time.Duration
 
 	// Prepare is called before a prompt is planned, within its time limit: what it
@@ -49,94 +55,39 @@ type Worker struct {
 	// that is told or recorded. Its error makes the prompt a failed one. It may
 	// change what f.UI shows. Not called for prompts that are given back.
 	After func(ctx context.Context, f *Finished) error
-	// Forget drops the models, the node results, or both. See Free.
-	Forget func(models, results bool)
 
-	working sync.Mutex // held while a prompt runs
-	mu      sync.Mutex
-	state   State
-	models  bool // to forget
-	results bool // to forget
-}
-
-// State is what a worker does at the moment.
-type State struct {
-	Prompt   string    // id of what runs; "": nothing does
-	Since    time.Time // of that
-	Draining bool      // no more is taken
-}
-
-// State returns what the worker does at the moment.
-func (w *Worker) State() State {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.state
-}
-
-func (w *Worker) setState(change func(*State)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	change(&w.state)
-}
-
-// Free calls Forget as soon as no prompt runs.
-func (w *Worker) Free(models, results bool) {
-	w.mu.Lock()
-	w.models, w.results = w.models || models, w.results || results
-	w.mu.Unlock()
-	w.forget()
-}
-
-func (w *Worker) forget() {
-	if !w.working.TryLock() {
-		return // done when the prompt has ended
-	}
-	defer w.working.Unlock()
-	w.mu.Lock()
-	models, results := w.models, w.results
-	w.models, w.results = false, false
-	w.mu.Unlock()
-	if w.Forget != nil && (models || results) {
-		w.Forget(models, results)
-	}
-}
-
-// WhenIdle calls f while no prompt runs, and keeps the next one waiting until f
-// returns. A running prompt is waited for, as long as ctx lasts.
-func (w *Worker) WhenIdle(ctx context.Context, f func()) error {
-	idle := make(chan struct{})
-	go func() {
-		w.working.Lock()
-		close(idle)
-	}()
-	select {
-	case <-idle:
-		defer w.working.Unlock()
-		f()
-		return nil
-	case <-ctx.Done():
-		go func() {
-			<-idle
-			w.working.Unlock()
-		}()
-		return context.Cause(ctx)
-	}
+	mu       sync.Mutex
+	changed  chan struct{}      // closed when something below or of a runner changes; nil: nobody waits
+	taking   context.CancelFunc // ends the taking of a prompt; nil: none is under way
+	wanted   int                // callers of WhenIdle
+	paused   bool               // one of them has its function called
+	draining bool
 }
 
 // retryTake is how long the worker waits when the queue cannot be reached.
 const retryTake = time.Second
 
-// Run takes prompts until ctx ends, and returns when the last one has ended or
-// is given back. It is called once. The error is that of a queue that was closed.
+// Run takes prompts until ctx ends, and returns when the last ones have ended or
+// are given back. It is called once. The error is that of a queue that was closed.
 func (w *Worker) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { w.setState(func(s *State) { s.Draining = true }) })
+	stop := context.AfterFunc(ctx, func() { w.change(func() { w.draining = true }) })
 	defer stop()
-	for ctx.Err() == nil {
-		lease, err := w.Queue.Take(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		taking, err := w.begin(ctx)
+		if err != nil {
+			return nil
+		}
+		lease, err := w.Queue.Take(taking)
+		interrupted := taking.Err() != nil
+		if lease != nil {
+			r := w.assign(lease)
+			running.Go(func() { w.work(ctx, r, lease) })
+		}
+		w.change(func() { w.taking(); w.taking = nil })
 		switch {
-		case lease != nil:
-			w.work(ctx, lease)
-		case ctx.Err() != nil:
+		case lease != nil || interrupted:
 		case errors.Is(err, queue.ErrClosed):
 			return err
 		default:
@@ -144,7 +95,14 @@ func (w *Worker) Run(ctx context.Context) error {
 			pause(ctx, retryTake)
 		}
 	}
-	return nil
+}
+
+// begin waits until a prompt may be taken: a runner is idle, and nobody wants all
+// of them to be. The context that it returns ends when somebody does.
+func (w *Worker) begin(ctx context.Context) (taking context.Context, err error) {
+	free := func() bool { return ctx.Err() == nil && w.wanted == 0 && len(w.idle()) > 0 }
+	err = w.await(ctx, free, func() { taking, w.taking = context.WithCancel(ctx) })
+	return taking, err
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -164,18 +122,12 @@ func (w *Worker) log() *slog.Logger {
 // errDrained ends a prompt that has not ended within Worker.Drain.
 var errDrained = errors.New("the worker has to stop")
 
-// work runs one prompt, or gives it back.
-func (w *Worker) work(ctx context.Context, lease *queue.Lease) {
-	w.working.Lock()
-	w.setState(func(s *State) { s.Prompt, s.Since = lease.Prompt.ID, time.Now() })
-	defer func() {
-		w.setState(func(s *State) { s.Prompt, s.Since = "", time.Time{} })
-		w.working.Unlock()
-		w.forget()
-	}()
+// work runs one prompt on a runner that is its, or gives it back.
+func (w *Worker) work(ctx context.Context, r *Runner, lease *queue.Lease) {
+	defer w.release(r)
 	draining, end := drain(ctx, w.Drain)
 	defer end()
-	x := newExecution(w, lease)
+	x := newExecution(w, r, lease)
 	x.conclude(lease.Run(x.begin(draining), x.run))
 }
 

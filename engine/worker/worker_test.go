@@ -50,9 +50,13 @@ func newBenchOn(t testing.TB, o queue.Options) *bench {
 		t.Fatal(err)
 	}
 	b.catalog = b.toys()
-	b.worker = &Worker{Queue: q, Catalog: func() *engine.Catalog { return b.catalog },
-		Runner: &engine.Runner{Cache: &engine.Cache{}, Parallel: 1}}
+	b.worker = &Worker{Queue: q, Runners: []*Runner{b.runner("cpu")}}
 	return b
+}
+
+func (b *bench) runner(device string) *Runner {
+	return &Runner{Device: device, Catalog: func() *engine.Catalog { return b.catalog },
+		Engine: &engine.Runner{Cache: &engine.Cache{}, Parallel: 1}}
 }
 
 type (
@@ -433,7 +437,7 @@ func TestCancel(t *testing.T) {
 	b.start()
 	id := b.submit(queue.Prompt{ClientID: "c"}, slow)
 	<-b.begun
-	if s := b.worker.State(); s.Prompt != id || s.Draining || s.Since.IsZero() {
+	if s := b.worker.State(); s.Runners[0].Prompt != id || s.Draining || s.Runners[0].Since.IsZero() {
 		t.Errorf("state %+v", s)
 	}
 	if _, err := b.queue.Cancel(t.Context(), id); err != nil {
@@ -592,7 +596,7 @@ func TestAfterPanics(t *testing.T) {
 func TestFree(t *testing.T) {
 	b := newBench(t)
 	calls := make(chan [2]bool, 4)
-	b.worker.Forget = func(models, results bool) { calls <- [2]bool{models, results} }
+	b.worker.Runners[0].Forget = func(models, results bool) { calls <- [2]bool{models, results} }
 	b.start()
 	b.worker.Free(true, false)
 	if got := <-calls; got != [2]bool{true, false} {
