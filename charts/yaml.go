@@ -95,10 +95,10 @@ func writeText(b *bytes.Buffer, text string, depth int) {
 }
 
 // fitsBlock says whether a text of several lines can stand as it is: nothing in it that YAML takes for the end of a line or
-// forbids, no blank at its very beginning, and no empty line at its end.
+// forbids, no blank at its very beginning, and no empty line or blank at its end, which readers have been seen to drop.
 func fitsBlock(text string) bool {
 	body := strings.TrimSuffix(text, "\n")
-	if !strings.Contains(text, "\n") || body == "" || strings.HasSuffix(body, "\n") || strings.ContainsRune(" \t\n", rune(body[0])) {
+	if !strings.Contains(text, "\n") || body == "" || strings.ContainsAny(body[len(body)-1:], " \t\n") || strings.ContainsRune(" \t\n", rune(body[0])) {
 		return false
 	}
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && !printable(r) })

@@ -1,6 +1,7 @@
 package charts_test
 
 import (
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -29,6 +30,7 @@ var hardTexts = []string{
 	"", "\n", "\n\n", "a\n", "a\n\n", "a\nb", " a\nb\n", "a\n b\n\tc\n", "\ta\nb\n", "a\n\nb\n", "a \n b \n", "a\r\nb\n", "a\u0085b\n", "a\u2028b\nc\n", "\ufeffa\nb\n",
 	"a\x00b\nc", "\u007f\n", "emoji 🏠\nmore 🏠\n", "yes", "No", "null", "~", "123", "1e5", "0x1f", ".inf", "- a\n- b\n", "a: b\n", "# c\nd\n", "---\na\n", "...\n",
 	"{\n  \"a\": \"b\\n\"\n}\n", "a\n---\nb\n", "%YAML\nx\n", "'", "\"\n\\\n", "\u00a0x\ny\n", "e1", "true", "on", "/x/y", "a:b", "x\n   \n", "   ", "\uE000\nx\n", "\U0010FFFF", "٣\nx\n",
+	"a\nb ", "a\nb\t\n", "1e3", "0o7", "0b1", "1_000", "190:20:30", "2001-12-14", "=", "<<", "NaN", "e3", "\ufffd", "a\rb\nc", "y: |\n  x\n", strings.Repeat("x ", 1<<16), strings.Repeat("x", 1<<16) + "\ny\n",
 }
 
 func TestYAMLRoundTrip(t *testing.T) {
