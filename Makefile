@@ -30,7 +30,7 @@ lib: $(if $(wildcard lib/libonnxruntime*),,lib-install) ## fetch the pinned ONNX
 lib-install: build
 	bin/comfyrun runtime install --dir lib
 
-test: test-pure test-native k8s-lint ## run the tests: vet, pure packages with -race and without cgo, then the rest, and k8s-lint
+test: test-pure test-native test-webgpu k8s-lint ## run the tests: vet, pure packages with -race and without cgo, then the rest, test-webgpu and k8s-lint
 
 test-pure:
 	@echo '== go vet'
@@ -43,6 +43,30 @@ test-pure:
 test-native: lib
 	@echo '== tests that run ONNX Runtime'
 	$(GO) test $$($(GO) list ./... | grep -E '$(NATIVE)')
+
+# Tests named TestWebGPU…, in whichever packages hold files with that tag. SwiftShader is a Vulkan driver that computes on
+# the CPU; it lies with its own Vulkan loader in npm's package of Chromium for servers, or in an installed Chromium.
+.PHONY: test-webgpu
+test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftShader (build tag webgpu; needs npm, or Chromium and libvulkan1)
+	@echo '== tests on WebGPU'
+	VK_DRIVER_FILES=$(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/swiftshader \
+	  $(GO) test -count=1 -timeout 30m -tags webgpu -run '^TestWebGPU' \
+	  $$(git grep -l --untracked '^//go:build webgpu$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
+
+SWIFTSHADER := @sparticuz/chromium@153.0.0
+SWIFTSHADER_SHA256 := 20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0
+UNBROTLI := const z = require("zlib"); process.stdin.pipe(z.createBrotliDecompress()).pipe(process.stdout)
+
+.cache/swiftshader:
+	rm -rf $@.part && mkdir -p $@.part
+	cd $@.part && if npm pack --silent $(SWIFTSHADER) >/dev/null; then \
+	  echo '$(SWIFTSHADER_SHA256) ' *.tgz | sha256sum --check --quiet && \
+	  tar xzOf *.tgz package/bin/swiftshader.tar.br | node -e '$(UNBROTLI)' | tar x && rm *.tgz; \
+	else \
+	  ln -s /usr/lib/chromium/libvk_swiftshader.so /usr/lib/chromium/vk_swiftshader_icd.json .; \
+	fi
+	test -e $@.part/libvk_swiftshader.so -a -e $@.part/vk_swiftshader_icd.json
+	mv $@.part $@
 
 test-clients: lib .cache/clients ## run public clients of ComfyUI's API (npm, pip) against the server (build tag clients)
 	$(GO) test -count=1 -tags clients -run '^TestClients$$' ./cmd/comfyrun
