@@ -135,6 +135,14 @@ $(KUBERNETES:%=bin/tools/%): tools/kubernetes/go.mod tools/kubernetes/go.sum
 k8s-test: k8s-render $(KUBERNETES:%=bin/tools/%) bin/tools/kwok ## k8s-render, then the chart on a real control plane without containers (build tag cluster; needs openssl)
 	CRDS='$(patsubst %,$(shell $(GO) env GOMODCACHE)/%,$(filter-out k8s.io/%,$(SCHEMAS)))' $(GO) test -count=1 -tags cluster -run '^TestCluster$$' -v ./charts/charttest
 
+bin/tools/keda-operator bin/tools/keda-adapter: tools/keda/go.mod tools/keda/go.sum
+	cd tools/keda && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o ../../$@ github.com/kedacore/keda/v2/cmd/$(@F:keda-%=%)
+
+.PHONY: k8s-keda
+KEDA_TOOLS := keda-operator keda-adapter kwok nats-server helm3 helm4
+k8s-keda: lib $(KUBERNETES:%=bin/tools/%) $(KEDA_TOOLS:%=bin/tools/%) ## let KEDA scale workers on that control plane by a backlog in NATS; KEDA takes a quarter of an hour to build (build tag keda; needs openssl)
+	CRDS="$$(cd tools/keda && $(GO) list -m -f '{{.Dir}}' github.com/kedacore/keda/v2)/config/crd/bases" $(GO) test -count=1 -timeout 30m -tags keda -run '^TestKEDA$$' -v ./charts/charttest
+
 charts-docs: bin/tools/helm3 ## write the table of values into the chart's README
 	$(GO) test -count=1 -tags charts -run '^TestReadme$$' ./charts/charttest -update
 
