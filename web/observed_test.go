@@ -55,7 +55,7 @@ func TestObserved(t *testing.T) {
 	}
 	answer := httptest.NewRecorder()
 	m.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
-	for _, line := range []string{`comfyrun_prompts_total{status="success"} 1`, `comfyrun_prompts_total{status="error"} 1`, `comfyrun_prompts_running 0`,
+	for _, line := range []string{`comfyrun_prompts_total{device="cpu",status="success"} 1`, `comfyrun_prompts_total{device="cpu",status="error"} 1`, `comfyrun_prompts_running{device="cpu"} 0`,
 		`comfyrun_node_duration_seconds_count{class_type="FxSleep"} 1`, `comfyrun_node_duration_seconds_count{class_type="other"} 1`} {
 		if !strings.Contains(answer.Body.String(), line+"\n") {
 			t.Errorf("no line %s", line)

@@ -153,6 +153,7 @@ func (p *process) observe() {
 		Version: engineVersion(), Queue: p.queue.Stats,
 		Cache:   p.machine.results,
 		Ready:   func() bool { return p.ready.State().Ready },
+		Devices: p.machine.measured(),
 		Classes: func(class string) bool { _, ok := p.machine.catalog.Type(class); return ok },
 	})
 	p.ready.Check("queue reachable", p.queue.Reachable)
@@ -245,6 +246,14 @@ func (s *seat) forget(models, results bool) {
 	if models {
 		s.diffusion.Free()
 	}
+}
+
+// measured are the devices, for figures.
+func (m *machine) measured() (list []metrics.Device) {
+	for _, s := range m.seats {
+		list = append(list, metrics.Device{Name: s.device, Loaded: func() int64 { _, all := s.diffusion.Held(); return all }})
+	}
+	return list
 }
 
 // results counts the node results that are kept, and their bytes.

@@ -32,6 +32,13 @@ type Options struct {
 	Sockets func() int                        // websockets that are open
 	Ready   func() bool
 	Classes func(class string) bool // whether a node type is in the catalogue; nil: every one is "other"
+	Devices []Device                // that prompts run on
+}
+
+// Device is one that prompts run on. Several of one name count together.
+type Device struct {
+	Name   string
+	Loaded func() int64 // bytes of weights that are loaded on it; nil: not known
 }
 
 // Metrics is the figures of one process.
@@ -42,7 +49,7 @@ type Metrics struct {
 	prompts      *prometheus.CounterVec
 	promptTime   *prometheus.HistogramVec
 	wait         prometheus.Histogram
-	running      prometheus.Gauge
+	running      *prometheus.GaugeVec
 	nodes        *prometheus.CounterVec
 	nodeTime     *prometheus.HistogramVec
 	requests     *prometheus.CounterVec
@@ -65,7 +72,7 @@ func New(o Options) *Metrics {
 	if m.known == nil {
 		m.known = func(string) bool { return false }
 	}
-	m.declareWork()
+	m.declareWork(o.Devices)
 	m.declareServer()
 	m.declareModels()
 	m.registry.MustRegister(m.prompts, m.promptTime, m.wait, m.running, m.nodes, m.nodeTime, m.requests, m.requestTime,
@@ -78,18 +85,21 @@ func New(o Options) *Metrics {
 // seconds are bounds of buckets for work that takes from milliseconds to half an hour.
 func seconds() []float64 { return []float64{.1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800} }
 
-func (m *Metrics) declareWork() {
-	m.prompts = counters("prompts_total", "Prompts that this process executed, by how they ended: success, error, interrupted, or given_back when another process has them now.", "status")
+func (m *Metrics) declareWork(devices []Device) {
+	m.prompts = counters("prompts_total", "Prompts that this process executed, by how they ended: success, error, interrupted, or given_back when another process has them now.", "device", "status")
 	m.promptTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "comfyrun_prompt_duration_seconds",
-		Help: "Time from the start of a prompt's execution to its end.", Buckets: seconds()}, []string{"status"})
+		Help: "Time from the start of a prompt's execution to its end.", Buckets: seconds()}, []string{"device", "status"})
 	m.wait = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "comfyrun_prompt_wait_seconds",
 		Help: "Time from the submission of a prompt to the start of its execution.", Buckets: seconds()})
-	m.running = prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyrun_prompts_running", Help: "Prompts that this process executes now."})
+	m.running = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "comfyrun_prompts_running", Help: "Prompts that this process executes now."}, []string{"device"})
 	m.nodes = counters("nodes_total", "Nodes of executed prompts: executed, or cached when the result was there.", "result")
 	m.nodeTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "comfyrun_node_duration_seconds",
 		Help: "Time that an executed node took.", Buckets: []float64{.001, .01, .1, 1, 10, 60, 300}}, []string{"class_type"})
-	for _, status := range []string{"success", "error", "interrupted", "given_back"} {
-		m.prompts.WithLabelValues(status)
+	for _, d := range devices {
+		m.running.WithLabelValues(d.Name)
+		for _, status := range []string{"success", "error", "interrupted", "given_back"} {
+			m.prompts.WithLabelValues(d.Name, status)
+		}
 	}
 }
 
@@ -132,7 +142,7 @@ func (m *Metrics) Handler() http.Handler {
 // Taken is of worker.Observer.
 func (m *Metrics) Taken(ctx context.Context, t worker.Taken) context.Context {
 	if m != nil {
-		m.running.Inc()
+		m.running.WithLabelValues(t.Device).Inc()
 		m.wait.Observe(max(0, t.Wait.Seconds()))
 	}
 	return ctx
@@ -152,9 +162,9 @@ func (m *Metrics) Finished(_ context.Context, f worker.Finished) {
 	case queue.Queued, queue.Lost:
 		status = "given_back"
 	}
-	m.running.Dec()
-	m.prompts.WithLabelValues(status).Inc()
-	m.promptTime.WithLabelValues(status).Observe(f.Took.Seconds())
+	m.running.WithLabelValues(f.Device).Dec()
+	m.prompts.WithLabelValues(f.Device, status).Inc()
+	m.promptTime.WithLabelValues(f.Device, status).Observe(f.Took.Seconds())
 }
 
 // NodeDone is of worker.Observer.

@@ -28,12 +28,13 @@ func busy() *Metrics {
 		Sockets: func() int { return 2 },
 		Ready:   func() bool { return true },
 		Classes: func(c string) bool { return c == "KSampler" },
+		Devices: []Device{{"cuda:0", func() int64 { return 5 }}, {"cuda:1", func() int64 { return 2 }}, {"cuda:1", func() int64 { return 1 }}, {Name: "cpu"}},
 	})
-	ctx := m.Taken(context.Background(), worker.Taken{Wait: 2 * time.Second})
-	m.Finished(ctx, worker.Finished{State: queue.Done, Took: 3 * time.Second})
-	m.Taken(ctx, worker.Taken{Wait: -time.Second})
-	m.Finished(ctx, worker.Finished{State: queue.Failed, Took: time.Second})
-	m.Taken(ctx, worker.Taken{})
+	ctx := m.Taken(context.Background(), worker.Taken{Device: "cuda:0", Wait: 2 * time.Second})
+	m.Finished(ctx, worker.Finished{Device: "cuda:0", State: queue.Done, Took: 3 * time.Second})
+	m.Taken(ctx, worker.Taken{Device: "cuda:1", Wait: -time.Second})
+	m.Finished(ctx, worker.Finished{Device: "cuda:1", State: queue.Failed, Took: time.Second})
+	m.Taken(ctx, worker.Taken{Device: "cuda:1"})
 	for _, class := range []string{"KSampler", "Unheard", "Of"} {
 		m.NodeDone(ctx, worker.NodeDone{Class: class, Duration: time.Second})
 	}
@@ -69,8 +70,10 @@ func TestValues(t *testing.T) {
 	for _, line := range []string{
 		`comfyrun_queue_depth 5`, `comfyrun_queue_oldest_seconds 90`, `comfyrun_queue_prompts{state="lost"} 1`,
 		`comfyrun_queue_submissions_total{outcome="accepted"} 7`, `comfyrun_queue_limit 100`,
-		`comfyrun_prompts_total{status="success"} 1`, `comfyrun_prompts_total{status="error"} 1`, `comfyrun_prompts_total{status="interrupted"} 0`,
-		`comfyrun_prompts_running 1`, `comfyrun_prompt_duration_seconds_sum{status="success"} 3`, `comfyrun_prompt_wait_seconds_sum 2`,
+		`comfyrun_prompts_total{device="cuda:0",status="success"} 1`, `comfyrun_prompts_total{device="cuda:1",status="error"} 1`,
+		`comfyrun_prompts_total{device="cpu",status="interrupted"} 0`, `comfyrun_prompts_running{device="cuda:0"} 0`,
+		`comfyrun_prompts_running{device="cuda:1"} 1`, `comfyrun_prompt_duration_seconds_sum{device="cuda:0",status="success"} 3`,
+		`comfyrun_models_loaded_bytes{device="cuda:0"} 5`, `comfyrun_models_loaded_bytes{device="cuda:1"} 3`, `comfyrun_prompt_wait_seconds_sum 2`,
 		`comfyrun_node_duration_seconds_count{class_type="KSampler"} 1`, `comfyrun_node_duration_seconds_count{class_type="other"} 2`,
 		`comfyrun_nodes_total{result="cached"} 1`, `comfyrun_http_requests_total{code="200",method="GET",route="/view"} 1`,
 		`comfyrun_http_requests_total{code="404",method="other",route="other"} 1`, `comfyrun_websocket_clients 2`,

@@ -18,6 +18,10 @@ func (m *Metrics) watch(o Options) {
 	if o.Sockets != nil {
 		m.CountSockets(o.Sockets)
 	}
+	if len(o.Devices) > 0 {
+		m.registry.MustRegister(deviceFigures{prometheus.NewDesc("comfyrun_models_loaded_bytes",
+			"Size of the model weights that are loaded; weights that networks have in common count once.", []string{"device"}, nil), o.Devices})
+	}
 	if o.Ready != nil {
 		m.gauge("ready", "Whether GET /readyz says so: 1 or 0.", func() float64 {
 			if o.Ready() {
@@ -124,5 +128,27 @@ func (q *queueFigures) Collect(out chan<- prometheus.Metric) {
 	s := q.stats()
 	for _, f := range q.figures {
 		out <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(s), f.label...)
+	}
+}
+
+// deviceFigures tells of the weights on devices.
+type deviceFigures struct {
+	loaded  *prometheus.Desc
+	devices []Device
+}
+
+// Describe is of prometheus.Collector.
+func (d deviceFigures) Describe(out chan<- *prometheus.Desc) { out <- d.loaded }
+
+// Collect is of prometheus.Collector.
+func (d deviceFigures) Collect(out chan<- prometheus.Metric) {
+	bytes := map[string]int64{}
+	for _, device := range d.devices {
+		if device.Loaded != nil {
+			bytes[device.Name] += device.Loaded()
+		}
+	}
+	for name, n := range bytes {
+		out <- prometheus.MustNewConstMetric(d.loaded, prometheus.GaugeValue, float64(n), name)
 	}
 }
