@@ -8,7 +8,7 @@ FUZZTIME    ?= 10s
 BENCH       ?= .
 
 # Packages that need cgo, and ONNX Runtime for their tests.
-NATIVE := /(cmd/comfyrun|engine/diffusion|engine/ort(/[a-z]+)?|nodes)$$
+NATIVE := /(cmd/comfyrun|engine/arch/archtest|engine/diffusion|engine/ort(/[a-z]+)?|nodes)$$
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help

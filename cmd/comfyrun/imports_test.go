@@ -43,9 +43,12 @@ var imports = []struct{ pkg, imports string }{
 	{"engine/library", "engine workflows workflows/ui"},
 	{"engine/ort/winograd", ""},
 	{"engine/nn", "engine/onnx engine/ort/winograd engine/tensor"},
-	{"engine/ort", "engine/onnx engine/tensor engine/ort/winograd"},
+	{"engine/ort/gpu", ""},
+	{"engine/ort/gpu/gputest", ""},
+	{"engine/ort", "engine/onnx engine/tensor engine/ort/gpu engine/ort/winograd"},
 	{"engine/ort/orttest", "engine/ort"},
 	{"engine/arch", "engine/nn engine/tensor"},
+	{"engine/arch/archtest", "engine/arch engine/nn engine/onnx engine/ort/winograd engine/tensor engine/weights/weightstest"},
 	{"engine/diffusion", "engine/arch engine/nn engine/onnx engine/ort engine/ort/winograd engine/weights engine/tokenizer engine/sampling engine/tensor"},
 	{"nodes", "engine engine/diffusion engine/models engine/imagefile engine/sampling engine/tensor engine/weights workflows"},
 	{"nodes/definitions", "engine workflows"},
@@ -99,7 +102,7 @@ var homes = map[string]string{
 }
 
 // native are the packages that may need cgo, themselves or through an import; all others build with CGO_ENABLED=0.
-var native = []string{"engine/ort", "engine/ort/orttest", "engine/ort/winograd", "engine/diffusion", "nodes", "cmd/comfyrun"}
+var native = []string{"engine/ort", "engine/ort/gpu", "engine/ort/orttest", "engine/ort/winograd", "engine/diffusion", "nodes", "cmd/comfyrun"}
 
 // listed is what the tests read of `go list -json`.
 type listed struct {
