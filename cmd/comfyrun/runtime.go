@@ -18,16 +18,25 @@ func addLibraryFlag(cmd *cobra.Command) {
 	cmd.Flags().String("library", "", "ONNX Runtime library, file or folder (default beside the program, then home's lib)")
 }
 
-// libraryOf returns the path of the library: the one that --library names, or the first found beside the program, in
-// home's lib folder and in the default home's.
+// libraryOf returns the path of the library for the CPU: the one that --library names, or the first found beside the
+// program, in home's lib folder and in the default home's.
 func libraryOf(cmd *cobra.Command) (string, error) {
+	find, err := librariesOf(cmd)
+	if err != nil {
+		return "", err
+	}
+	return find("cpu")
+}
+
+// librariesOf returns what finds the library for a provider, as ort.Choose wants it.
+func librariesOf(cmd *cobra.Command) (find func(provider string) (string, error), err error) {
 	explicit, err := cmd.Flags().GetString("library")
 	if err != nil {
-		return "", fmt.Errorf("read flag --library: %w", err)
+		return nil, fmt.Errorf("read flag --library: %w", err)
 	}
 	home, err := homeOf(cmd)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	program, err := os.Executable()
 	if err == nil {
@@ -36,7 +45,8 @@ func libraryOf(cmd *cobra.Command) (string, error) {
 	if err != nil {
 		program = "" // the other folders may still have it
 	}
-	return ort.Find(explicit, ort.SearchDirs(program, home.Lib(), Home(defaultHome()).Lib())...)
+	dirs := ort.SearchDirs(program, home.Lib(), Home(defaultHome()).Lib())
+	return func(provider string) (string, error) { return ort.FindFor(provider, explicit, dirs...) }, nil
 }
 
 func runtimeCommand() *cobra.Command {

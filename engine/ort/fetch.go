@@ -38,8 +38,9 @@ func fetchArgs(p Pin, dir string) []string {
 }
 
 // fetch obtains the pin's archive with the first client of its source that the
-// machine has, and returns the archive's path in dir.
-func fetch(ctx context.Context, p Pin, dir string) (string, error) {
+// machine has, and returns the archive's path in dir. env is added to the
+// client's environment.
+func fetch(ctx context.Context, p Pin, dir string, env ...string) (string, error) {
 	client, err := findClient(ctx, p.Source)
 	if err != nil {
 		return "", err
@@ -47,6 +48,7 @@ func fetch(ctx context.Context, p Pin, dir string) (string, error) {
 	args := append(client[1:len(client):len(client)], fetchArgs(p, dir)...)
 	cmd := exec.CommandContext(ctx, client[0], args...)
 	cmd.Dir = dir // not the user's project, whose package.json npm would read
+	cmd.Env = append(os.Environ(), env...)
 	cmd.WaitDelay = 5 * time.Second
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output

@@ -30,11 +30,26 @@ func SearchDirs(executable string, dirs ...string) []string {
 // folders holds. The error is an *Error with CodeLibrary that lists where was
 // looked.
 func Find(explicit string, dirs ...string) (string, error) {
+	return FindFor("cpu", explicit, dirs...)
+}
+
+// CUDAFolder is the folder, within one that holds the library, of the library
+// for CUDA and of all that belongs to it.
+const CUDAFolder = "cuda"
+
+// FindFor is Find for one provider: for "cuda" it looks into the folders named
+// CUDAFolder within the folders; all other providers are in the library that
+// Find returns.
+func FindFor(provider, explicit string, dirs ...string) (string, error) {
 	if info, err := os.Stat(explicit); err == nil && info.Mode().IsRegular() {
 		return explicit, nil
 	}
 	if explicit != "" {
 		dirs = []string{explicit}
+	}
+	hint := "comfyrun runtime install"
+	if provider == "cuda" {
+		dirs, hint = cudaFolders(explicit, dirs), hint+" --provider cuda"
 	}
 	for _, dir := range dirs {
 		if path, ok := inFolder(dir); ok {
@@ -44,8 +59,25 @@ func Find(explicit string, dirs ...string) (string, error) {
 	return "", &Error{
 		Op: "find library", Code: CodeLibrary,
 		Message: "no ONNX Runtime " + Version + " (" + LibraryName + ") in " + strings.Join(dirs, ", ") +
-			"; install it with: comfyrun runtime install",
+			"; install it with: " + hint,
 	}
+}
+
+// cudaFolders returns where the library for CUDA may be. An explicit folder may
+// be the one itself.
+func cudaFolders(explicit string, dirs []string) []string {
+	var folders []string
+	for _, dir := range dirs {
+		if dir != "" {
+			folders = append(folders, filepath.Join(dir, CUDAFolder))
+		}
+	}
+	if explicit != "" {
+		if _, err := os.Stat(filepath.Join(explicit, cudaProvider)); err == nil {
+			folders = append(folders, explicit)
+		}
+	}
+	return folders
 }
 
 // inFolder prefers the pinned name, then other releases, the latest by name

@@ -2,6 +2,7 @@ package ort
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -31,6 +32,27 @@ func (d Device) arenas() string {
 	return "cpu:0"
 }
 
+// turn returns what a new session shares with those that it must take turns
+// with on the device, or nil.
+func (e *Env) turn(d Device) chan struct{} {
+	switch d.Provider {
+	case "cuda":
+		return make(chan struct{}, 1)
+	case "webgpu":
+		return e.webgpu
+	}
+	return nil
+}
+
+// enter waits for the session's turn on its device; the result ends it.
+func (s *Session) enter() (leave func()) {
+	if s.turn == nil {
+		return func() {}
+	}
+	s.turn <- struct{}{}
+	return func() { <-s.turn }
+}
+
 // append makes the session use the device. Nodes that its provider lacks run on
 // the CPU.
 func (e *Env) append(so *ortgo.SessionOptions, d Device) error {
@@ -53,6 +75,9 @@ func (e *Env) appendWebGPU(so *ortgo.SessionOptions) error {
 func (e *Env) appendCUDA(so *ortgo.SessionOptions, index int) error {
 	if !slices.Contains(e.providers, Device{Provider: "cuda"}.word()) {
 		return unusable{e.library + " was built without the CUDA provider; install it with: comfyrun runtime install --provider cuda"}
+	}
+	if err := preload(filepath.Dir(e.library)); err != nil {
+		return unusable{err.Error()}
 	}
 	o, err := ortgo.NewCUDAProviderOptions()
 	if err != nil {
