@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/comfyrun/comfyrun/charts"
+	"github.com/comfyrun/comfyrun/workflows"
 )
 
 // The test needs openssl and, in bin/tools, etcd, kube-apiserver and kubectl: make test-drift builds the tools.
@@ -139,10 +142,17 @@ func TestDriftOnCluster(t *testing.T) {
 		return fmt.Sprintf(`{"6": {"class_type": "CLIPTextEncode", "inputs": {"text": %q, "clip": ["4", 1]}}}`, prompt)
 	}
 	writeText(t, filepath.Join(flows, "portrait.json"), workflow("a red house"))
-	writeText(t, filepath.Join(flows, "large.json"), workflow(strings.Repeat("house ", 900<<10/6-100)))
+	writeText(t, filepath.Join(flows, "large.json"), workflow(largest(t)))
+	writeText(t, filepath.Join(dir, "huge.json"), workflow(strings.Repeat("house ", 3<<20/6)))
+	runExpecting(t, 2, "bundle", filepath.Join(dir, "huge.json"))
 	writeText(t, filepath.Join(dir, "server.yaml"), deployment)
 	writeText(t, filepath.Join(dir, "kustomization.yaml"), "resources: [server.yaml]\ncomponents: [out]\n")
-	bundle := func() { runExpecting(t, 0, "bundle", flows, "-o", out, "--name", "shop", "--with", "kustomize") }
+	writeText(t, filepath.Join(flows, "Grey.node.json"), fmt.Sprintf(greyNode, 0))
+	writeText(t, filepath.Join(flows, "grey.json"), `{"1": {"class_type": "Grey", "inputs": {"size": 64}}}`)
+	bundle := func() {
+		runExpecting(t, 0, "bundle", flows, "--nodes", flows, "-o", out, "--name", "shop", "--with", "kustomize")
+		runExpecting(t, 0, "bundle", "--check", out)
+	}
 	drift := func(code int) string {
 		return runExpecting(t, code, "drift", out, "--kubectl", server.kubectl, "--kubeconfig", server.config)
 	}
@@ -158,7 +168,7 @@ func TestDriftOnCluster(t *testing.T) {
 	server.do(t, "apply", "--server-side", "-k", dir)
 	expect(drift(0), "mounted by deployment/server")
 
-	name := strings.TrimSpace(server.do(t, "get", "configmap", "-l", "comfyrun.github.io/bundle=shop", "-o", "name", "--field-selector", "metadata.name!="+nameOf(t, out, "large")))
+	name := "configmap/" + nameOf(t, out, "portrait")
 	object := strings.ReplaceAll(server.do(t, "get", name, "-o", "json"), "red", "blue")
 	writeText(t, filepath.Join(dir, "edited.json"), object)
 	if refused, err := exec.Command(server.kubectl, "--kubeconfig", server.config, "replace", "-f", filepath.Join(dir, "edited.json")).CombinedOutput(); err == nil {
@@ -172,6 +182,32 @@ func TestDriftOnCluster(t *testing.T) {
 	server.do(t, "apply", "--server-side", "-k", dir)
 	drift(0)
 
+	server.do(t, "label", name, "comfyrun.github.io/bundle-")
+	expect(drift(0), "same portrait")
+	server.do(t, "delete", name)
+	writeText(t, filepath.Join(dir, "portrait.json"), workflow("a blue house"))
+	server.do(t, "create", "configmap", strings.TrimPrefix(name, "configmap/"), "--from-file", filepath.Join(dir, "portrait.json"))
+	expect(drift(1), "edited portrait")
+	server.do(t, "delete", name)
+	server.do(t, "apply", "--server-side", "-k", dir)
+	drift(0)
+
+	before := nameOf(t, out, "Grey.node")
+	writeText(t, filepath.Join(flows, "Grey.node.json"), fmt.Sprintf(greyNode, 255))
+	bundle()
+	expect(drift(1), "missing Grey.node")
+	server.do(t, "apply", "--server-side", "-k", dir)
+	expect(drift(0), "kept Grey.node")
+
+	// Going back is the earlier name in the workload; then the bundle is not what runs.
+	server.do(t, "patch", "deployment", "server", "--type=json", "-p",
+		fmt.Sprintf(`[{"op": "replace", "path": "/spec/template/spec/volumes/0/projected/sources/3/configMap/name", "value": %q}]`, before))
+	expect(drift(1), "other Grey.node "+nameOf(t, out, "Grey.node"))
+	server.do(t, "delete", "configmap", before)
+	expect(drift(1), "missing "+before+" "+before+" mounted by deployment/server; neither the bundle nor the cluster has it")
+	server.do(t, "apply", "--server-side", "--force-conflicts", "-k", dir)
+	drift(0)
+
 	writeText(t, filepath.Join(flows, "portrait.json"), workflow("a green house"))
 	bundle()
 	text := drift(1)
@@ -179,6 +215,23 @@ func TestDriftOnCluster(t *testing.T) {
 	expect(text, "other portrait")
 	server.do(t, "apply", "--server-side", "-k", dir)
 	expect(drift(0), "kept portrait")
+}
+
+const greyNode = `{"class_type": "Grey", "inputs": {"size": {"to": ["1.width", "1.height"]}}, "outputs": {"image": {"from": ["1", 0]}},
+	"workflow": {"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": %d}}}}`
+
+// largest is a prompt that fills a ConfigMap to the last byte.
+func largest(t *testing.T) string {
+	t.Helper()
+	graph, err := workflows.Parse([]byte(`{"6": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["4", 1]}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := workflows.Format(workflows.Encode(graph))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Repeat("x", charts.MaxData-len(text)-len("large.json"))
 }
 
 // nameOf reads the name of a ConfigMap out of its manifest.
