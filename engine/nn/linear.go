@@ -106,7 +106,7 @@ func (v *Value) flat() *Value {
 	if v.Rank() == 2 {
 		return v
 	}
-	return v.b.once("flat "+v.name, func() *Value { return v.Reshape(Any, v.Dim(-1)) })
+	return v.b.once("flat "+v.name, func() *Value { return v.formed(v.Reshape(Any, v.Dim(-1))) })
 }
 
 // reshapedTo is Reshape where the first of two symbolic sizes is the batch of

@@ -70,6 +70,22 @@ type Param struct {
 type Graph struct {
 	ONNX   onnx.Graph
 	Params []Param
+	// Forms tells of values that are another value in another shape or element
+	// type what that is: see Root.
+	Forms map[string]string
+}
+
+// Root returns the value that a value shows in another shape or element type,
+// through any number of such steps, or the value itself: that of a layer's input
+// may be an input of the graph.
+func (g *Graph) Root(value string) string {
+	for {
+		of, ok := g.Forms[value]
+		if !ok {
+			return value
+		}
+		value = of
+	}
 }
 
 // Build is that of the zero Target, the CPU in fp32.
@@ -82,7 +98,7 @@ func Build(name string, w Weights, architecture func(Scope)) (*Graph, error) {
 func (t Target) Build(name string, w Weights, architecture func(Scope)) (g *Graph, err error) {
 	b := &builder{
 		target:  t,
-		graph:   &Graph{ONNX: onnx.Graph{Name: name}},
+		graph:   &Graph{ONNX: onnx.Graph{Name: name}, Forms: map[string]string{}},
 		weights: w, params: map[string]*Value{}, consts: map[string]*Value{}, used: map[string]bool{}, asked: map[string]bool{},
 		problems: &WeightsError{Name: name},
 	}

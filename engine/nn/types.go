@@ -19,7 +19,13 @@ func (v *Value) as(t onnx.ElemType) *Value {
 	if v.elem == t {
 		return v
 	}
-	return v.b.once(fmt.Sprintf("%s as %s", v.name, t), func() *Value { return v.cast(t) })
+	return v.b.once(fmt.Sprintf("%s as %s", v.name, t), func() *Value { return v.formed(v.cast(t)) })
+}
+
+// formed notes that a value is v in another form.
+func (v *Value) formed(as *Value) *Value {
+	v.b.graph.Forms[as.name] = v.name
+	return as
 }
 
 // working returns v with the element type that layers compute with.
