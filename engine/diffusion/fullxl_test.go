@@ -27,7 +27,11 @@ func TestFullXL(t *testing.T) {
 		t.Logf("%-40s %6.1f s, %s", what, time.Since(began).Seconds(), memory(t))
 		began = time.Now()
 	}
-	weightstest.WriteShapes(t, path, fullXL(t), tensor.F16)
+	shapes, err := weightstest.RealXL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	weightstest.WriteShapes(t, path, shapes, tensor.F16)
 	lap("write the checkpoint")
 	r := testRuntime(t, &weights.Cache{Dir: filepath.Join(dir, "cache")})
 	m, clip, _, err := r.LoadCheckpoint(t.Context(), path)
@@ -63,32 +67,6 @@ func TestFullXL(t *testing.T) {
 		}
 		lap(what)
 	}
-}
-
-// fullXL lists the tensors of a checkpoint of XL's base model.
-func fullXL(t *testing.T) map[string]tensor.Shape {
-	t.Helper()
-	all := map[string]tensor.Shape{}
-	add := func(prefix string, shapes map[string]tensor.Shape) {
-		for name, s := range shapes {
-			all[prefix+name] = s
-		}
-	}
-	add("model.diffusion_model.", weightstest.RealUNets()["sdxl"].Shapes())
-	add("conditioner.embedders.1.model.", weightstest.OpenCLIP{Width: 1280, Layers: 32}.Shapes())
-	sd15, err := weightstest.Shapes("sd15-full-fp16")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, s := range sd15 { // CLIP-L and the autoencoder are the same
-		if rest, ok := strings.CutPrefix(name, "cond_stage_model.transformer."); ok {
-			all["conditioner.embedders.0.transformer."+rest] = s
-		}
-		if strings.HasPrefix(name, "first_stage_model.") {
-			all[name] = s
-		}
-	}
-	return all
 }
 
 // memory returns what the process has had in memory at most and has now, mapped

@@ -20,6 +20,13 @@ import (
 // any number of layers: weights spread by 1/√inputs, scales of norms are near 1.
 func WriteShapes(t testing.TB, path string, shapes map[string]tensor.Shape, d tensor.DType) {
 	t.Helper()
+	if err := WriteRandom(path, shapes, d); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// WriteRandom is WriteShapes outside of tests.
+func WriteRandom(path string, shapes map[string]tensor.Shape, d tensor.DType) error {
 	l := &list{File: filepath.Base(path), Seed: json.Number("1"), seed: 1}
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		e := entry{Name: name, Shape: shapes[name], DType: d, Scale: 0.02}
@@ -31,9 +38,7 @@ func WriteShapes(t testing.TB, path string, shapes map[string]tensor.Shape, d te
 		}
 		l.Tensors = append(l.Tensors, e)
 	}
-	if err := l.writeBuffered(path); err != nil {
-		t.Fatal(err)
-	}
+	return l.writeBuffered(path)
 }
 
 func (l *list) writeBuffered(path string) error {

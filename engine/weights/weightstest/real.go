@@ -2,6 +2,7 @@ package weightstest
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
@@ -186,4 +187,27 @@ func (s shapes) resBlock(p string, in, out, emb int) {
 	if in != out {
 		s.conv(p+".skip_connection", out, in, 1)
 	}
+}
+
+// RealXL lists the tensors of a checkpoint of Stable Diffusion XL's base model:
+// its denoiser, both of its text towers and its autoencoder.
+func RealXL() (map[string]tensor.Shape, error) {
+	all := map[string]tensor.Shape{}
+	add := func(prefix string, shapes map[string]tensor.Shape) {
+		for name, s := range shapes {
+			all[prefix+name] = s
+		}
+	}
+	add("model.diffusion_model.", RealUNets()["sdxl"].Shapes())
+	add("conditioner.embedders.1.model.", OpenCLIP{Width: 1280, Layers: 32}.Shapes())
+	sd15, err := Shapes("sd15-full-fp16")
+	for name, s := range sd15 { // CLIP-L and the autoencoder are the same
+		if rest, ok := strings.CutPrefix(name, "cond_stage_model.transformer."); ok {
+			all["conditioner.embedders.0.transformer."+rest] = s
+		}
+		if strings.HasPrefix(name, "first_stage_model.") {
+			all[name] = s
+		}
+	}
+	return all, err
 }
