@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/comfyrun/comfyrun/engine/queue"
@@ -22,7 +23,7 @@ type hub struct {
 	mu      sync.Mutex
 	sockets map[string]*socket   // by sid: the one that connected last
 	open    map[*socket]struct{} // all
-	running map[string]place     // by client: the node of its prompt that runs
+	running map[string][]place   // by client: the node of each of its prompts that run, that which began last at the end
 	status  statusTeller
 	closed  bool
 	behind  sync.WaitGroup // goroutines of sockets
@@ -31,7 +32,7 @@ type hub struct {
 // place is a node of a prompt that runs, as pages show it.
 type place struct{ prompt, node string }
 
-// maxRunning bounds how many clients' running nodes are known.
+// maxRunning bounds of how many clients the running nodes are known.
 const maxRunning = 10_000
 
 // newHub starts a hub.
@@ -41,7 +42,7 @@ func newHub(q *queue.Queue) (*hub, error) {
 		return nil, fmt.Errorf("start hub: %w", err)
 	}
 	h := &hub{queue: q, events: events, done: make(chan struct{}),
-		sockets: map[string]*socket{}, open: map[*socket]struct{}{}, running: map[string]place{}}
+		sockets: map[string]*socket{}, open: map[*socket]struct{}{}, running: map[string][]place{}}
 	h.status.send = h.sendStatus
 	h.status.lock = &h.mu
 	go func() {
@@ -165,29 +166,36 @@ func (h *hub) follow(e queue.Event) {
 	if json.Unmarshal(e.Data, &m) != nil {
 		return
 	}
-	switch {
-	case m.Data.Display == "" && h.running[e.Client].prompt == e.Prompt:
-		delete(h.running, e.Client)
-	case m.Data.Display != "" && (len(h.running) < maxRunning || h.running[e.Client] != place{}):
-		h.running[e.Client] = place{e.Prompt, m.Data.Display}
+	known := h.leaves(e.Client, e.Prompt)
+	if m.Data.Display != "" && (known || len(h.running) < maxRunning) {
+		h.running[e.Client] = append(h.running[e.Client], place{e.Prompt, m.Data.Display})
 	}
 }
 
-// checkRunning forgets the running node of a client whose prompt does not run any more: its worker may have died.
+// leaves forgets the running node of a client's prompt, and reports whether anything was known of the client.
+func (h *hub) leaves(client, prompt string) (known bool) {
+	places, known := h.running[client]
+	places = slices.DeleteFunc(places, func(p place) bool { return p.prompt == prompt })
+	if h.running[client] = places; len(places) == 0 {
+		delete(h.running, client)
+	}
+	return known
+}
+
+// checkRunning forgets the running nodes of a client's prompts that do not run any more: their worker may have died.
 func (h *hub) checkRunning(ctx context.Context, sid string) {
 	h.mu.Lock()
-	at := h.running[sid]
+	places := slices.Clone(h.running[sid])
 	h.mu.Unlock()
-	if at.prompt == "" {
-		return
-	}
-	if info, err := h.queue.Find(ctx, at.prompt); err == nil && info.State == queue.Running {
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.running[sid] == at {
-		delete(h.running, sid)
+	for _, at := range places {
+		if info, err := h.queue.Find(ctx, at.prompt); err == nil && info.State == queue.Running {
+			continue
+		}
+		h.mu.Lock()
+		if slices.Contains(h.running[sid], at) { // else it has gone on meanwhile
+			h.leaves(sid, at.prompt)
+		}
+		h.mu.Unlock()
 	}
 }
 
@@ -202,8 +210,8 @@ func (h *hub) add(s *socket) bool {
 	h.sockets[s.sid] = s
 	h.behind.Add(2)
 	s.push(outgoing{data: statusMessage(h.queue.Depth(), &s.sid)})
-	if at, ok := h.running[s.sid]; ok {
-		s.push(outgoing{data: jsonMessage("executing", map[string]string{"node": at.node})})
+	if places := h.running[s.sid]; len(places) > 0 {
+		s.push(outgoing{data: jsonMessage("executing", map[string]string{"node": places[len(places)-1].node})})
 	}
 	return true
 }
