@@ -15,7 +15,12 @@ func TestCluster(t *testing.T) {
 	controlPlane(t)
 	t.Setenv("COMFYRUN_TAG", "0.1.0")
 	t.Run("dry run", testDryRun)
+	t.Run("combinations", testCombinations)
+	t.Run("pipeline", testPipeline)
+	t.Run("names", testNames)
+	t.Run("jobs", testJobs)
 	t.Run("life of a release", testLife)
+	t.Run("changed workflow", testChangedWorkflow)
 	t.Run("roll back", testRollBack)
 	t.Run("GPUs", testGPUs)
 	t.Run("drain", testDrain)
@@ -24,6 +29,7 @@ func TestCluster(t *testing.T) {
 	t.Run("batch", testBatch)
 	t.Run("drift", testDrift)
 	t.Run("helmfile", testHelmfile)
+	t.Run("environments of the helmfile", testHelmfileEnvironments)
 }
 
 // Helm, Kustomize and Helmfile make objects that the server takes, without a warning of Pod Security.

@@ -58,6 +58,7 @@ up() {
   [ -f certs/fp.crt ] || certificates 2>/dev/null
   echo 'admintoken,admin,admin,system:masters' >tokens.csv
   kubeconfig
+  ! "$B/kubectl" get --raw /readyz >/dev/null 2>&1 || { echo 'a control plane runs already: port 16443 answers'; exit 1; }
   spawn etcd "$B/etcd" --data-dir "$D/etcd" --listen-client-urls http://127.0.0.1:23790 --advertise-client-urls http://127.0.0.1:23790 \
     --listen-peer-urls http://127.0.0.1:23800 --unsafe-no-fsync --log-level error
   spawn apiserver "$B/kube-apiserver" --etcd-servers=http://127.0.0.1:23790 --cert-dir="$D/certs" --bind-address=127.0.0.1 \

@@ -19,6 +19,13 @@ labels:
 {{/* What every pod of comfyrun begins with. */}}
 {{- define "comfyrun.podHead" -}}
 serviceAccountName: {{ include "comfyrun.serviceAccount" . }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{ include "comfyrun.podSecurity" . }}
+{{- end -}}
+
+{{- define "comfyrun.podSecurity" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
@@ -26,9 +33,6 @@ imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
   {{- end }}
-{{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
 {{- end }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
