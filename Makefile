@@ -8,7 +8,7 @@ FUZZTIME    ?= 10s
 BENCH       ?= .
 
 # Packages that need cgo, and ONNX Runtime for their tests.
-NATIVE := /(cmd/comfyrun|engine/arch/archtest|engine/diffusion|engine/ort(/[a-z]+)?|nodes)$$
+NATIVE := /(cmd/comfyrun|engine/arch/archtest|engine/diffusion|engine/ort(/[a-z]+)?|nodes|tools/gpubench)$$
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
@@ -167,6 +167,18 @@ test-full: test test-slow lint ## test, test-slow and lint
 
 bench: lib ## run the benchmarks (BENCH=regexp chooses)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: gpu-bench gpu-bench-build
+gpu-bench: gpu-bench-build lib-cuda ## goldens and speed on an NVIDIA GPU, beside PyTorch where python3 has it; dist/gpu-bench, 9 GB (CASES="sd15:512:20:1 …")
+	tools/gpubench/run.sh $(CASES)
+
+gpu-bench-build:
+	$(GO) build -trimpath -tags nomsgpack -o bin/gpubench ./tools/gpubench
+	$(GO) test -c -tags gpu -o bin/golden.test ./nodes
+
+.PHONY: lib-cuda
+lib-cuda: $(if $(wildcard lib/cuda/libonnxruntime*),,build)
+	$(if $(wildcard lib/cuda/libonnxruntime*),,bin/comfyrun runtime install --provider cuda --dir lib)
 
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@set -e; for pkg in $$($(GO) list ./... | grep -vE '$(NATIVE)'); do \

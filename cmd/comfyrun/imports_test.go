@@ -63,6 +63,7 @@ var imports = []struct{ pkg, imports string }{
 	{"charts", "workflows engine/models"},
 	{"charts/image", ""},
 	{"charts/charttest", ""},
+	{"tools/gpubench", "engine/diffusion engine/nn engine/ort engine/ort/gpu engine/sampling engine/tensor engine/weights engine/weights/weightstest"},
 	{"cmd/comfyrun", "workflows/... engine/... nodes/... web/... charts/..."},
 }
 
@@ -102,7 +103,7 @@ var homes = map[string]string{
 }
 
 // native are the packages that may need cgo, themselves or through an import; all others build with CGO_ENABLED=0.
-var native = []string{"engine/ort", "engine/ort/gpu", "engine/ort/orttest", "engine/ort/winograd", "engine/diffusion", "nodes", "cmd/comfyrun"}
+var native = []string{"engine/ort", "engine/ort/gpu", "engine/ort/orttest", "engine/ort/winograd", "engine/diffusion", "nodes", "cmd/comfyrun", "tools/gpubench"}
 
 // listed is what the tests read of `go list -json`.
 type listed struct {
