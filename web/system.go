@@ -17,10 +17,12 @@ const (
 	frontendVersion = "1.27.10"
 )
 
+const cpuType = "cpu"
+
 // Device is an entry of GET /system_stats: what runs models, with its memory in bytes.
 type Device struct {
 	Name      string `json:"name"`
-	Type      string `json:"type"`  // "cpu", "cuda"
+	Type      string `json:"type"`  // "cuda", "webgpu"; "cpu": sizes are the machine's, whatever these say
 	Index     *int   `json:"index"` // nil for the processor
 	Total     uint64 `json:"vram_total"`
 	Free      uint64 `json:"vram_free"`
@@ -75,12 +77,18 @@ func (s *Server) systemStats(c *gin.Context) {
 	}, s.devices(total, free)})
 }
 
-// devices asks the option, or tells of the processor.
+// devices asks the option, or tells of the processor, whose memory is the machine's.
 func (s *Server) devices(total, free uint64) []Device {
+	list := []Device{{Name: cpuType, Type: cpuType}}
 	if s.Devices != nil {
-		return s.Devices()
+		list = s.Devices()
 	}
-	return []Device{{Name: "cpu", Type: "cpu", Total: total, Free: free, HeldTotal: total, HeldFree: free}}
+	for i, d := range list {
+		if d.Type == cpuType {
+			list[i] = Device{Name: d.Name, Type: d.Type, Total: total, Free: free, HeldTotal: total, HeldFree: free}
+		}
+	}
+	return list
 }
 
 func osName() string {

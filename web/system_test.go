@@ -74,7 +74,7 @@ func TestLogReaders(t *testing.T) {
 func TestSystemStats(t *testing.T) {
 	index := 0
 	device := Device{Name: "cuda:0 Test", Type: "cuda", Index: &index, Total: 1 << 40, Free: 1, HeldTotal: 2, HeldFree: 3}
-	s, _, _ := recorded(t, Options{Version: "v9", Devices: func() []Device { return []Device{device} }})
+	s, _, _ := recorded(t, Options{Version: "v9", Devices: func() []Device { return []Device{device, {Name: "cpu", Type: "cpu"}} }})
 	var stats struct {
 		System struct {
 			Total    uint64 `json:"ram_total"`
@@ -91,8 +91,11 @@ func TestSystemStats(t *testing.T) {
 	if runtime.GOOS == "linux" && (stats.System.Free == 0 || stats.System.Total < stats.System.Free) {
 		t.Errorf("memory is %d of %d", stats.System.Free, stats.System.Total)
 	}
-	if stats.System.Comfyrun != "v9" || len(stats.Devices) != 1 || *stats.Devices[0].Index != 0 || stats.Devices[0].Total != 1<<40 {
+	if stats.System.Comfyrun != "v9" || len(stats.Devices) != 2 || *stats.Devices[0].Index != 0 || stats.Devices[0].Total != 1<<40 {
 		t.Errorf("%s", w.Body)
+	}
+	if cpu := stats.Devices[1]; runtime.GOOS == "linux" && (cpu.Index != nil || cpu.Total != stats.System.Total || cpu.HeldFree != stats.System.Free) {
+		t.Errorf("%+v", cpu)
 	}
 }
 

@@ -1,30 +1,114 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/ort/gpu"
+	"github.com/comfyrun/comfyrun/web"
 )
 
-// countGPUs says how many GPUs there are that --device=cuda stands for.
-func countGPUs() (int, error) { return 0, errors.New("GPUs are not looked for") }
-
 // severalDevices reads --device of commands that run several workflows at a time: devices separated by commas, and cuda for
-// every GPU. A device that occurs twice runs two workflows at a time. gpus counts the GPUs; what it cannot tell is left to
-// whoever opens the device, and says why not.
-func severalDevices(text string, gpus func() (int, error)) (devices []string) {
+// every GPU. A device that occurs twice runs two workflows at a time. gpus lists the GPUs; where it finds none, whoever opens
+// the device says why.
+func severalDevices(text string, gpus func() ([]ort.Device, error)) (devices []string) {
 	for name := range strings.SplitSeq(text, ",") {
 		name = strings.TrimSpace(name)
-		n := 0
+		var found []ort.Device
 		if name == "cuda" {
-			n, _ = gpus()
+			found, _ = gpus()
 		}
-		if n < 1 {
+		for _, d := range found {
+			devices = append(devices, d.String())
+		}
+		if len(found) == 0 {
 			devices = append(devices, name)
-		}
-		for i := range n {
-			devices = append(devices, fmt.Sprintf("cuda:%d", i))
 		}
 	}
 	return devices
+}
+
+// usableGPUs are those that --device=cuda stands for.
+func usableGPUs() ([]ort.Device, error) {
+	usable, _, err := ort.CUDADevices()
+	return usable, err
+}
+
+// hardware is what drivers say of GPUs. Each is asked once a second at most.
+type hardware struct {
+	nvidia   func() (*gpu.Nvidia, error)
+	adapters func() ([]gpu.Adapter, error)
+
+	mu    sync.Mutex
+	asked map[string]time.Time // by provider
+	gpus  []gpu.GPU
+	other []gpu.Adapter
+}
+
+// newHardware asks the drivers of this machine.
+func newHardware() *hardware {
+	drivers := gpu.System{}
+	return &hardware{nvidia: drivers.Nvidia, adapters: drivers.Adapters, asked: map[string]time.Time{}}
+}
+
+const hardwareAge = time.Second
+
+// ask asks the driver of a device. What it does not tell stays as it was, or unknown.
+func (h *hardware) ask(d ort.Device) {
+	if time.Since(h.asked[d.Provider]) < hardwareAge {
+		return
+	}
+	h.asked[d.Provider] = time.Now()
+	switch d.Provider {
+	case "cuda":
+		if n, err := h.nvidia(); err == nil {
+			h.gpus = n.GPUs
+		}
+	case "webgpu":
+		if list, err := h.adapters(); err == nil {
+			h.other = list
+		}
+	}
+}
+
+// describe says what a device is, with the bytes that this process has loaded on it.
+func (h *hardware) describe(name string, loaded int64) web.Device {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d, err := ort.ParseDevice(name)
+	if err != nil || d.String() == "cpu" {
+		return web.Device{Name: name, Type: "cpu"} // its memory is the machine's
+	}
+	h.ask(d)
+	out := web.Device{Name: d.String(), Type: d.Provider, Index: &d.Index, HeldTotal: uint64(loaded)}
+	for _, g := range h.gpus {
+		if d.Provider == "cuda" && g.Index == d.Index {
+			out.Name, out.Total, out.Free = fmt.Sprintf("%s %s", d, g.Name), uint64(g.Total), uint64(g.Free)
+		}
+	}
+	if d.Provider == "webgpu" && len(h.other) > 0 {
+		out.Name, out.Total = fmt.Sprintf("%s %s", d, h.other[0].Name), uint64(h.other[0].Memory)
+		out.Free = out.Total - min(out.Total, out.HeldTotal) // Vulkan does not tell
+	}
+	return out
+}
+
+// devices are what prompts run on, each once, for GET /system_stats.
+func (m *machine) devices(h *hardware) (list []web.Device) {
+	var names []string
+	loaded := map[string]int64{}
+	for _, s := range m.seats {
+		if _, seen := loaded[s.device]; !seen {
+			names = append(names, s.device)
+		}
+		_, all := s.diffusion.Held()
+		loaded[s.device] += all
+	}
+	for _, name := range names {
+		list = append(list, h.describe(name, loaded[name]))
+	}
+	return list
 }

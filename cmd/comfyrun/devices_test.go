@@ -12,10 +12,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/comfyrun/comfyrun/engine/diffusion"
 	"github.com/comfyrun/comfyrun/engine/models/demo"
+	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/ort/gpu"
+	"github.com/comfyrun/comfyrun/web"
 )
 
 func TestSeveralDevices(t *testing.T) {
@@ -35,15 +40,56 @@ func TestSeveralDevices(t *testing.T) {
 		{"webgpu", 2, []string{"webgpu"}},
 		{"cuda,", 1, []string{"cuda:0", ""}},
 	} {
-		got := severalDevices(c.flag, func() (int, error) {
+		got := severalDevices(c.flag, func() (list []ort.Device, err error) {
 			if c.gpus < 0 {
-				return 0, errors.New("no driver")
+				return nil, errors.New("no driver")
 			}
-			return c.gpus, nil
+			for i := range c.gpus {
+				list = append(list, ort.Device{Provider: "cuda", Index: i})
+			}
+			return list, nil
 		})
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%q with %d GPUs: %s", c.flag, c.gpus, diff)
 		}
+	}
+}
+
+// GET /system_stats lists each device once, the first one first, with what the drivers say now.
+func TestDeviceList(t *testing.T) {
+	runtime, err := diffusion.Open(diffusion.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, index := 0, []int{0, 1}
+	h := &hardware{asked: map[string]time.Time{},
+		nvidia: func() (*gpu.Nvidia, error) {
+			asked++
+			return &gpu.Nvidia{GPUs: []gpu.GPU{{Index: 0, Name: "NVIDIA H200", Total: 9, Free: 7}, {Index: 1, Name: "NVIDIA L4", Total: 5, Free: 4}}}, nil
+		},
+		adapters: func() ([]gpu.Adapter, error) { return []gpu.Adapter{{Name: "Radeon", Memory: 3}}, nil },
+	}
+	list := func(h *hardware, names ...string) []web.Device {
+		m := &machine{}
+		for _, name := range names {
+			m.seats = append(m.seats, seat{device: name, diffusion: runtime})
+		}
+		return m.devices(h)
+	}
+	want := []web.Device{{Name: "cuda:1 NVIDIA L4", Type: "cuda", Index: &index[1], Total: 5, Free: 4},
+		{Name: "cuda:0 NVIDIA H200", Type: "cuda", Index: &index[0], Total: 9, Free: 7}, {Name: "cpu", Type: "cpu"}}
+	if diff := cmp.Diff(want, list(h, "cuda:1", "cuda:0", "cpu", "cuda:1")); diff != "" {
+		t.Error(diff)
+	}
+	if asked != 1 {
+		t.Errorf("the driver was asked %d times", asked)
+	}
+	silent := &hardware{nvidia: func() (*gpu.Nvidia, error) { return nil, errors.New("gone") }, adapters: h.adapters, asked: map[string]time.Time{}}
+	if diff := cmp.Diff([]web.Device{{Name: "cuda:0", Type: "cuda", Index: &index[0]}}, list(silent, "cuda:0")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]web.Device{{Name: "webgpu Radeon", Type: "webgpu", Index: &index[0], Total: 3, Free: 3}}, list(silent, "webgpu")); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -109,7 +109,7 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if output == "" {
 		output = p.home.Output()
 	}
-	f.devices = severalDevices(f.device, countGPUs)
+	f.devices = severalDevices(f.device, usableGPUs)
 	if p.machine, err = f.machineFlags.open(cmd, output); err != nil {
 		return nil, err
 	}

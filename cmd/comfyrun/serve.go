@@ -115,6 +115,10 @@ func (f *serveFlags) server(p *process) (*web.Server, error) {
 		return nil, err
 	}
 	o.Ready, o.Metrics = p.ready, p.metrics
+	if !f.noRun {
+		drivers := newHardware()
+		o.Devices = func() []web.Device { return p.machine.devices(drivers) }
+	}
 	o.Free, o.Unsupported, o.Explain = p.worker.Free, nodes.Unsupported, p.explain
 	s, err := web.New(o)
 	return s, asUsage(err)
