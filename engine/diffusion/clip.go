@@ -20,13 +20,17 @@ type CLIP struct {
 }
 
 // newCLIP traces the text towers; none gives nil. files says where each lies.
-func (r *Runtime) newCLIP(texts []arch.Text, files ...*weights.File) (*CLIP, error) {
+func (r *Runtime) newCLIP(ctx context.Context, texts []arch.Text, files ...*weights.File) (*CLIP, error) {
 	if len(texts) == 0 {
 		return nil, nil
 	}
+	target, err := r.target(ctx, denoising)
+	if err != nil {
+		return nil, err
+	}
 	c := &CLIP{runtime: r}
 	for i, text := range texts {
-		t, err := r.newTower(files[i%len(files)], text)
+		t, err := r.newTower(files[i%len(files)], text, target)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +47,7 @@ func (c *CLIP) WithLayer(stop int) (*CLIP, error) {
 	for _, t := range c.towers {
 		text := t.Text
 		text.Net.Stop = stop
-		other, err := c.runtime.newTower(t.file, text)
+		other, err := c.runtime.newTower(t.file, text, t.net.target)
 		if err == nil {
 			other.net, err = other.net.with(t.net.steps...)
 		}

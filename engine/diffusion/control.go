@@ -36,7 +36,7 @@ func (r *Runtime) LoadControlNet(ctx context.Context, path string) (*ControlNet,
 	a, err := arch.DetectControlNet(tensorsOf(f))
 	if err != nil {
 		if adapter, other := arch.DetectAdapter(tensorsOf(f)); other == nil {
-			return r.newAdapter(f, adapter)
+			return r.newAdapter(ctx, f, adapter)
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -47,7 +47,11 @@ func (r *Runtime) LoadControlNet(ctx context.Context, path string) (*ControlNet,
 	if a.Tasks > 0 {
 		c.union = a
 	}
-	return c, c.build(f, a)
+	target, err := r.target(ctx, denoising)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.build(f, a, target)
 }
 
 // takesMeans reports whether a ControlNet was trained with means of its
@@ -59,29 +63,33 @@ func takesMeans(path string) bool {
 }
 
 // build traces the graphs of a ControlNet.
-func (c *ControlNet) build(f *weights.File, a *arch.ControlNet) error {
-	hint, err := nn.Build("ControlNet hint", a.Hint, a.BuildHint)
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.Path, err)
-	}
-	net, err := nn.Build("ControlNet", a.Net, a.Build)
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.Path, err)
-	}
-	c.hint, c.net = newComponent("controlnet_hint", f, hint), newComponent("controlnet", f, net)
+func (c *ControlNet) build(f *weights.File, a *arch.ControlNet, target nn.Target) error {
+	hint := component{name: "controlnet_hint", file: f, target: target, weights: a.Hint, trace: tracerOf("ControlNet hint", a.BuildHint)}
+	net := component{name: "controlnet", file: f, target: target, weights: a.Net, trace: tracerOf("ControlNet", a.Build)}
 	if a.Task >= 0 {
-		c.hint.variant = fmt.Sprintf("task %d", a.Task)
-		c.net.variant = c.hint.variant
+		hint.variant = fmt.Sprintf("task %d", a.Task)
+		net.variant = hint.variant
+	}
+	var err error
+	if c.hint, err = newComponent(hint); err == nil {
+		c.net, err = newComponent(net)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Path, err)
 	}
 	return nil
 }
 
-func (r *Runtime) newAdapter(f *weights.File, a *arch.Adapter) (*ControlNet, error) {
-	graph, err := nn.Build("T2I-Adapter", a.Weights, a.Build)
+func (r *Runtime) newAdapter(ctx context.Context, f *weights.File, a *arch.Adapter) (*ControlNet, error) {
+	target, err := r.target(ctx, denoising)
+	if err != nil {
+		return nil, err
+	}
+	hint, err := newComponent(component{name: "adapter", file: f, target: target, weights: a.Weights, trace: tracerOf("T2I-Adapter", a.Build)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
-	return &ControlNet{runtime: r, hint: newComponent("adapter", f, graph), adapter: a, means: takesMeans(f.Path)}, nil
+	return &ControlNet{runtime: r, hint: hint, adapter: a, means: takesMeans(f.Path)}, nil
 }
 
 // WithTask returns a union of ControlNets set to one of its tasks, counted from
@@ -96,7 +104,7 @@ func (c *ControlNet) WithTask(task int) (*ControlNet, error) {
 	a := *c.union
 	a.Task = task
 	n := *c
-	return &n, n.build(c.hint.file, &a)
+	return &n, n.build(c.hint.file, &a, c.hint.target)
 }
 
 // Digest identifies the network by the content of its file, its task and the

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/comfyrun/comfyrun/engine/arch"
-	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
@@ -23,11 +22,9 @@ func (r *Runtime) LoadControlDifference(ctx context.Context, path string, m *Mod
 		return r.LoadControlNet(ctx, path)
 	}
 	c := &ControlNet{runtime: r, means: takesMeans(path)}
-	if err := c.build(f, a); err != nil {
+	if err := c.build(f, a, m.unet.target); err != nil {
 		return nil, err
 	}
-	c.net.weights = a.Net
-	c.net.trace = func(w nn.Weights) (*nn.Graph, error) { return nn.Build("ControlNet", w, a.Build) }
 	s, err := c.net.differenceFrom(m.unet)
 	if err != nil {
 		return nil, err

@@ -74,11 +74,11 @@ func (g Glimpse) TinyVAE() string { return g.space.tiny }
 // the file at path: an image [1, 8·height, 8·width, 3].
 func (g Glimpse) Decode(ctx context.Context, path string) (Image, error) {
 	// The latent is scaled already, which the file's network expects.
-	decoder, err := tinyHalf(path, g.space.tiny+"_glimpse", arch.TAESD{Scale: 1}.BuildDecoder)
+	decoder, err := g.runtime.tinyHalf(ctx, tinyFile{path, g.space.tiny + "_glimpse", arch.TAESD{Scale: 1}.BuildDecoder})
 	if err != nil {
 		return Image{}, err
 	}
-	out, err := g.runtime.pool.run(ctx, decoder, map[string]*tensor.Tensor{"z": g.latent})
+	out, err := g.runtime.runWide(ctx, decoder, map[string]*tensor.Tensor{"z": g.latent})
 	if err != nil {
 		return Image{}, fmt.Errorf("decode preview: %w", err)
 	}

@@ -114,7 +114,7 @@ func (v *variants) trace(m *Model, patches []arch.Patch, steered bool) (*compone
 		}
 	}
 	c, err := v.get(key, func() (*component, error) {
-		return m.unet.as(key, func(w nn.Weights) (*nn.Graph, error) { return nn.Build("UNet", w, u.Build) })
+		return m.unet.as(key, tracerOf("UNet", u.Build))
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package diffusion
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -80,6 +81,9 @@ func (g *guidance) denoise(ctx context.Context, x *tensor.Tensor, sigma float32)
 		}
 	}
 	preds, err := g.evaluate(ctx, lists, x, sigma)
+	if isOverflow(err) {
+		err = fmt.Errorf("step %d of %d, at noise level %g: %w", g.run.stepAt(sigma), len(g.run.Sigmas)-1, sigma, err)
+	}
 	if err != nil {
 		return sampling.Denoised{}, err
 	}
@@ -114,8 +118,8 @@ func (g *guidance) evaluate(ctx context.Context, lists [][]region, x *tensor.Ten
 			work = append(work, piece{region: r, list: l})
 		}
 	}
-	for _, batch := range batches(work, x.Shape[0]) {
-		if err := g.evaluateBatch(ctx, batch, x, sigma); err != nil {
+	for _, batch := range batches(work, crowd{x.Shape[0], g.model.runtime.placed().batchPixels()}) {
+		if err := g.evaluateAll(ctx, batch, x, sigma); err != nil {
 			return nil, err
 		}
 		for _, p := range batch {
@@ -135,6 +139,21 @@ type piece struct {
 	region     region
 	list       int
 	prediction *tensor.Tensor
+}
+
+// evaluateAll runs the network for pieces of equal size at once, or one by one
+// where memory does not suffice for that.
+func (g *guidance) evaluateAll(ctx context.Context, batch []*piece, x *tensor.Tensor, sigma float32) error {
+	err := g.evaluateBatch(ctx, batch, x, sigma)
+	if !isMemory(err) || len(batch) == 1 {
+		return err
+	}
+	for _, p := range batch {
+		if err := g.evaluateBatch(ctx, []*piece{p}, x, sigma); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // evaluateBatch runs the network once for pieces of equal size.
@@ -189,19 +208,33 @@ func stacked(batch []*piece, f func(*piece) *tensor.Tensor) (*tensor.Tensor, err
 	return tensor.Stack(parts...)
 }
 
-// maxBatchPixels bounds the latent pixels of one evaluation: two pictures of
-// 512x512. Larger batches are no faster on a CPU and only take memory.
-const maxBatchPixels = 2 * 64 * 64
+// The latent pixels of one evaluation. On a CPU batches of more than two
+// pictures of 512x512 are no faster and only take memory; a GPU has more to do
+// at once.
+const (
+	maxBatchPixels    = 2 * 64 * 64
+	maxGPUBatchPixels = 4 * 128 * 128
+)
+
+func (p *Place) batchPixels() int {
+	if p.isCPU() {
+		return maxBatchPixels
+	}
+	return maxGPUBatchPixels
+}
+
+// crowd is the number of images of each piece, and the most pixels of a batch.
+type crowd struct{ images, pixels int }
 
 // batches groups pieces that can be evaluated together: equal size of area,
 // the same control, and texts whose lengths a small common multiple fits.
-func batches(work []piece, images int) [][]*piece {
+func batches(work []piece, c crowd) [][]*piece {
 	var groups [][]*piece
 next:
 	for i := range work {
 		p := &work[i]
 		for g, group := range groups {
-			if p.region.joins(group, images) {
+			if p.region.joins(group, c) {
 				groups[g] = append(group, p)
 				continue next
 			}
@@ -211,12 +244,12 @@ next:
 	return groups
 }
 
-func (r region) joins(group []*piece, images int) bool {
+func (r region) joins(group []*piece, c crowd) bool {
 	first := group[0].region
 	if r.area.height != first.area.height || r.area.width != first.area.width || r.control != first.control {
 		return false
 	}
-	if (len(group)+1)*images*r.area.height*r.area.width > maxBatchPixels {
+	if (len(group)+1)*c.images*r.area.height*r.area.width > c.pixels {
 		return false
 	}
 	if !maps.EqualFunc(r.inputs, first.inputs, func(a, b *tensor.Tensor) bool { return a.Dim(-1) == b.Dim(-1) }) {

@@ -40,22 +40,24 @@ type Model struct {
 	edits, editsScaled bool
 }
 
-func (r *Runtime) newModel(f *weights.File, parts *arch.Checkpoint) (*Model, error) {
-	trace := func(w nn.Weights) (*nn.Graph, error) { return nn.Build("UNet", w, parts.UNet.Build) }
-	graph, err := trace(parts.Model)
+func (r *Runtime) newModel(ctx context.Context, f *weights.File, parts *arch.Checkpoint) (*Model, error) {
+	target, err := r.target(ctx, denoising)
+	if err != nil {
+		return nil, err
+	}
+	unet, err := newComponent(component{name: "unet", file: f, target: target, weights: parts.Model, trace: tracerOf("UNet", parts.UNet.Build)})
 	if err != nil {
 		return nil, err
 	}
 	in, _ := parts.Model.Lookup("input_blocks.0.0.weight")
 	out, _ := parts.Model.Lookup("out.2.weight")
 	m := &Model{
-		runtime: r, unet: newComponent("unet", f, graph), arch: parts.UNet, family: parts.Name, numbers: parts.Numbers,
+		runtime: r, unet: unet, arch: parts.UNet, family: parts.Name, numbers: parts.Numbers,
 		channels: out.Shape[0], format: latentFormat{scale: parts.LatentScale},
 		inpaints:  in.Shape[1] == 2*out.Shape[0]+1,
 		edits:     in.Shape[1] == 2*out.Shape[0],
-		textWidth: inputWidth(graph, "context"), vectorWidth: inputWidth(graph, "y"),
+		textWidth: inputWidth(unet.graph, "context"), vectorWidth: inputWidth(unet.graph, "y"),
 	}
-	m.unet.weights, m.unet.trace = parts.Model, trace
 	m.setUNet(m.unet)
 	err = m.trainedAs(f, parts)
 	m.trained = m.schedule
@@ -68,7 +70,7 @@ func (m *Model) setUNet(c *component) {
 	steered := m.arch
 	steered.Steered = true
 	m.steered = sync.OnceValues(func() (*component, error) {
-		return c.as("+steered", func(w nn.Weights) (*nn.Graph, error) { return nn.Build("UNet", w, steered.Build) })
+		return c.as("+steered", tracerOf("UNet", steered.Build))
 	})
 }
 

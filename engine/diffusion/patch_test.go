@@ -119,8 +119,8 @@ func TestBranches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &component{name: "toy", file: f, weights: tensorsOf(f), trace: func(w nn.Weights) (*nn.Graph, error) { return nn.Build("toy", w, toy) }}
-	if c.graph, err = c.trace(c.weights); err != nil {
+	c, err := newComponent(component{name: "toy", file: f, weights: tensorsOf(f), trace: tracerOf("toy", toy)})
+	if err != nil {
 		t.Fatal(err)
 	}
 	lora, err := r.LoadLoRA(t.Context(), filepath.Join(dir, "lora.safetensors"))

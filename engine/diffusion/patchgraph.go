@@ -63,6 +63,8 @@ func isProduct(n onnx.Node, i int) bool {
 	switch n.Op {
 	case "FusedMatMul":
 		return len(n.Inputs) == 2 && len(n.Attrs) == 1 && n.Attrs[0] == onnx.Attr{Name: "transB", Value: int64(1)}
+	case "Gemm":
+		return len(n.Attrs) == 1 && n.Attrs[0] == onnx.Attr{Name: "transB", Value: int64(1)}
 	case winograd.Op:
 		return true
 	case "Conv":
@@ -126,6 +128,10 @@ type view struct {
 	seen   tensor.Shape // of what the view shows of it
 }
 
+// half reports whether the view is in half precision, and what stands beside it
+// has to be.
+func (v view) half() bool { return v.Type == onnx.Float16 }
+
 // brancher rewrites a graph.
 type brancher struct {
 	*component
@@ -151,7 +157,7 @@ func (b *brancher) add(n onnx.Node) {
 		return
 	}
 	f := factors{view: v, uses: uses}
-	if f.isSmall() && n.Inputs[0] != textInput {
+	if f.isSmall() && b.component.graph.Root(n.Inputs[0]) != textInput {
 		n.Inputs = slices.Clone(n.Inputs)
 		n.Inputs[1] = b.changed(f)
 		b.graph.Nodes = append(b.graph.Nodes, n)
@@ -232,7 +238,8 @@ func (b *brancher) branch(n onnx.Node, f factors) string {
 	if len(f.seen) == 4 {
 		return b.node("Conv", "", []string{d, up}, name, onnx.Attr{Name: "kernel_shape", Value: []int64{1, 1}})
 	}
-	return b.node("FusedMatMul", microsoft, []string{d, up}, name, onnx.Attr{Name: "transB", Value: int64(1)})
+	// As the weight is multiplied: by an operator that the device has.
+	return b.node(n.Op, n.Domain, []string{d, up}, name, onnx.Attr{Name: "transB", Value: int64(1)})
 }
 
 // reduced returns the value with rank columns, times the strengths. Views of
@@ -254,8 +261,6 @@ func (b *brancher) reduced(n onnx.Node, f factors) string {
 	return b.node("Mul", "", []string{d, scale}, scaled)
 }
 
-const microsoft = "com.microsoft"
-
 // scale returns the value that holds the strength of each column of a branch:
 // [rank], or [rank, 1, 1] before a convolution.
 func (b *brancher) scale(f factors, picture bool) string {
@@ -265,18 +270,22 @@ func (b *brancher) scale(f factors, picture bool) string {
 			raw = binary.LittleEndian.AppendUint64(raw, uint64(u.step))
 		}
 	}
-	key := fmt.Sprintf("%v%x", picture, raw)
+	key := fmt.Sprintf("%v%v%x", picture, f.half(), raw)
 	if have := b.scales[key]; have != "" {
 		return have
 	}
 	name := fmt.Sprintf("lora_scale_%d", len(b.scales))
 	index := name + ".steps"
 	b.initializer(index, raw, len(raw)/8)
-	b.scales[key] = b.node("Gather", "", []string{strengthsInput, index}, name)
-	if picture {
-		b.scales[key] = b.node("Reshape", "", []string{name, b.dims(tensor.Shape{len(raw) / 8, 1, 1})}, name+".picture")
+	scale := b.node("Gather", "", []string{strengthsInput, index}, name)
+	if f.half() {
+		scale = b.node("Cast", "", []string{scale}, name+".half", onnx.Attr{Name: "to", Value: int64(onnx.Float16)})
 	}
-	return b.scales[key]
+	if picture {
+		scale = b.node("Reshape", "", []string{scale, b.dims(tensor.Shape{len(raw) / 8, 1, 1})}, name+".picture")
+	}
+	b.scales[key] = scale
+	return scale
 }
 
 // initializer adds a vector of n int64.
@@ -293,7 +302,7 @@ func (b *brancher) weightOf(m matrix) string {
 			return m.name
 		}
 	}
-	b.extra = append(slices.Clip(b.extra), weights.Part{Name: m.name, Shape: m.shape, Transform: &weights.Transform{
+	b.extra = append(slices.Clip(b.extra), weights.Part{Name: m.name, Shape: m.shape, DType: m.dtype, Transform: &weights.Transform{
 		Name: m.name, Apply: func(dst []float32, _ []*tensor.Tensor) error { return m.fill(dst) },
 	}})
 	return m.name
@@ -303,6 +312,7 @@ func (b *brancher) weightOf(m matrix) string {
 type matrix struct {
 	name  string
 	shape tensor.Shape
+	dtype tensor.DType
 	fill  func(dst []float32) error
 }
 
@@ -340,7 +350,7 @@ func (f factors) rank() int {
 	return n
 }
 
-// label tells branches apart that have other LoRAs.
+// label tells branches apart that have other LoRAs, or another type.
 func (f factors) label() string {
 	var b strings.Builder
 	for _, u := range f.uses {
@@ -349,6 +359,9 @@ func (f factors) label() string {
 			fmt.Fprintf(&b, "/%d", u.target.Part)
 		}
 	}
+	if f.half() {
+		b.WriteString(halfMark)
+	}
 	return b.String()
 }
 
@@ -356,7 +369,7 @@ func (f factors) label() string {
 // the same weight share it.
 func (f factors) down() matrix {
 	shape := append(tensor.Shape{f.rank()}, f.seen[1:]...)
-	return matrix{f.weight + ".lora_down" + f.label(), shape, func(dst []float32) error {
+	return matrix{f.weight + ".lora_down" + f.label(), shape, dtypeOf(f.Type), func(dst []float32) error {
 		for _, u := range f.uses {
 			_, down, err := u.change.Factors(f.part(u))
 			if err != nil {
@@ -383,7 +396,7 @@ func (f factors) up() matrix {
 	for range len(f.seen) - 2 {
 		shape = append(shape, 1)
 	}
-	return matrix{f.Param.Name + ".lora_up" + f.label(), shape, func(dst []float32) error {
+	return matrix{f.Param.Name + ".lora_up" + f.label(), shape, dtypeOf(f.Type), func(dst []float32) error {
 		column := 0
 		for _, u := range f.uses {
 			up, _, err := u.change.Factors(f.part(u))

@@ -67,7 +67,7 @@ func (l *located) add(more *weights.Located, err error) error {
 
 func (l *located) count(parts []weights.Part) {
 	for _, p := range parts {
-		l.own += 4 * int64(p.Shape.Elements())
+		l.own += paramBytes(extraParam(p))
 	}
 }
 
@@ -92,5 +92,5 @@ func (c *component) hasMerge() bool {
 // sharedKey identifies the weights that the component's session has in common
 // with others.
 func (c *component) sharedKey() string {
-	return fmt.Sprintf("%s@%d,%d#%s", c.file.Path, c.file.Size, c.stamp, c.name)
+	return fmt.Sprintf("%s@%d,%d#%s%s", c.file.Path, c.file.Size, c.stamp, c.name, c.precision())
 }

@@ -147,7 +147,7 @@ func (c *component) with(steps ...step) (*component, error) {
 	split := n.split()
 	if len(split.merged) > 0 {
 		var err error
-		if n.graph, err = base.trace(mergedWeights{base.weights, base, split}); err != nil {
+		if n.graph, err = base.trace(base.target, mergedWeights{base.weights, base, split}); err != nil {
 			return nil, err
 		}
 	}
@@ -157,11 +157,11 @@ func (c *component) with(steps ...step) (*component, error) {
 
 // as returns the component with its graph traced in another way, over the same
 // weights and with the same steps.
-func (c *component) as(variant string, trace func(nn.Weights) (*nn.Graph, error)) (*component, error) {
+func (c *component) as(variant string, trace tracer) (*component, error) {
 	n := *c.original()
 	n.variant, n.trace = n.variant+variant, trace
 	var err error
-	if n.graph, err = trace(n.weights); err != nil {
+	if n.graph, err = trace(n.target, n.weights); err != nil {
 		return nil, err
 	}
 	return n.with(c.steps...)

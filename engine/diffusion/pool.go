@@ -5,89 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/onnx"
 	"github.com/comfyrun/comfyrun/engine/ort"
-	"github.com/comfyrun/comfyrun/engine/ort/winograd"
 	"github.com/comfyrun/comfyrun/engine/tensor"
-	"github.com/comfyrun/comfyrun/engine/weights"
 )
 
-// component is a part of a model that runs as one session: a graph and the
-// file that its weights lie in.
-type component struct {
-	name  string // "unet", "vae_decoder", "clip": names the weights that it wants
-	graph *nn.Graph
-	file  *weights.File
-	stamp int64 // modification time of the file: a replaced file is another one
-	// variant tells graphs over the same weights apart.
-	variant string
-	// weights are those that the graph is traced over, by trace; a tower's tables
-	// are among them, its graph does not want them. Both are needed to change
-	// weights: see with.
-	weights nn.Weights
-	trace   func(nn.Weights) (*nn.Graph, error)
-	// base is the component before any steps, nil for itself.
-	base  *component
-	steps []step
-	// extra are weights of the graph that are in no file: see addBranches.
-	extra []weights.Part
-	// inputs are given to each run, beside those of the caller.
-	inputs map[string]*tensor.Tensor
-	// roundF16 rounds float32 weights to half precision first, as ComfyUI
-	// stores text encoders.
-	roundF16 bool
-}
-
-func newComponent(name string, f *weights.File, graph *nn.Graph) *component {
-	c := &component{name: name, file: f, graph: graph}
-	if info, err := os.Stat(f.Path); err == nil {
-		c.stamp = info.ModTime().UnixNano()
-	}
-	return c
-}
-
-// key identifies the component's session.
-func (c *component) key() string {
-	return fmt.Sprintf("%s@%d,%d#%s%s", c.file.Path, c.file.Size, c.stamp, c.name, c.variant)
-}
-
-// origin holds the places of the files that the component's weights come from.
-func (c *component) origin() string {
-	places := []string{c.key()}
-	for _, s := range c.steps {
-		places = append(places, s.name)
-	}
-	return strings.Join(places, "\n")
-}
-
-// digest identifies what the component computes by the content of its file; by
-// the file's place where it cannot be read.
-func (c *component) digest(d *weights.Digests) string {
-	sum, err := d.Digest(context.Background(), c.file.Path)
-	if err != nil {
-		return digest(c.key())
-	}
-	parts := []any{sum, c.name, c.variant}
-	if c.base != nil {
-		parts[2] = c.base.variant
-	}
-	for _, s := range c.steps {
-		parts = append(parts, s.digest(d), s.amount)
-	}
-	return digest(parts...)
-}
-
 // pool keeps sessions for reuse, dropping those unused for longest when their
-// weights exceed the bound.
+// weights exceed the bound, or when memory runs out.
 type pool struct {
 	runtime *Runtime
+	// open makes a session.
+	open    func(context.Context, *onnx.Model, ort.Options) (session, error)
 	mu      sync.Mutex
 	entries map[string]*entry
 	clock   int64 // counts uses
@@ -96,7 +29,7 @@ type pool struct {
 // entry is a session, being made or ready.
 type entry struct {
 	ready   chan struct{} // closed when session or err is set
-	session *ort.Session
+	session session
 	err     error
 	// bytes are the weights that sessions with the same key shared have in
 	// common, own those that only this one has.
@@ -108,11 +41,43 @@ type entry struct {
 	origin string
 }
 
-func newPool(r *Runtime) *pool { return &pool{runtime: r, entries: map[string]*entry{}} }
+// session is a graph that is ready to run: an *ort.Session.
+type session interface {
+	Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
+	Close() error
+}
+
+func newPool(r *Runtime) *pool {
+	return &pool{runtime: r, open: r.openSession, entries: map[string]*entry{}}
+}
+
+func (r *Runtime) openSession(_ context.Context, m *onnx.Model, o ort.Options) (session, error) {
+	env, err := r.env()
+	if err != nil {
+		return nil, err
+	}
+	s, err := env.NewSession(m, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
 // run evaluates a component's graph. The session is made at the first use;
-// several callers wait for one to make it.
+// several callers wait for one to make it. Where memory runs out, sessions that
+// are not running make room for a second attempt.
 func (p *pool) run(ctx context.Context, c *component, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	out, err := p.attempt(ctx, c, in)
+	if isMemory(err) && p.evict(c) {
+		out, err = p.attempt(ctx, c, in)
+	}
+	if err != nil {
+		return nil, p.explained(c, err)
+	}
+	return out, c.checkFinite(out)
+}
+
+func (p *pool) attempt(ctx context.Context, c *component, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
 	e, err := p.acquire(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.name, err)
@@ -204,9 +169,14 @@ func (p *pool) shrink(limit int64) {
 		if total <= limit || oldest == "" {
 			return
 		}
-		p.entries[oldest].session.Close()
-		delete(p.entries, oldest)
+		p.drop(oldest)
 	}
+}
+
+// drop closes a session that is not in use. The caller holds p.mu.
+func (p *pool) drop(key string) {
+	p.entries[key].session.Close()
+	delete(p.entries, key)
 }
 
 // forgetFiles closes the unused sessions of files.
@@ -216,8 +186,7 @@ func (p *pool) forgetFiles(paths []string) {
 	for key, e := range p.entries {
 		ofThem := slices.ContainsFunc(paths, func(path string) bool { return strings.Contains(e.origin, path) })
 		if e.users == 0 && ofThem {
-			e.session.Close()
-			delete(p.entries, key)
+			p.drop(key)
 		}
 	}
 }
@@ -239,8 +208,11 @@ func (p *pool) total() int64 {
 // load finds the component's weights, completes its graph and makes the
 // session.
 func (p *pool) load(ctx context.Context, c *component, e *entry) error {
-	env, err := p.runtime.env()
+	place, err := p.runtime.Place(ctx)
 	if err != nil {
+		return err
+	}
+	if err := p.makeRoom(place, c); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -252,89 +224,20 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 	}
 	model := c.model(located.byName)
 	o := p.runtime.options
-	session, err := env.NewSession(model, ort.Options{Name: c.name, Device: p.runtime.device, Threads: o.Threads, Profile: o.Profile})
+	session, err := p.open(ctx, model, ort.Options{Name: c.name, Device: place.Device, Threads: o.Threads, Profile: o.Profile})
 	if err != nil {
 		return err
 	}
-	e.session, e.shared, e.bytes = session, c.sharedKey(), c.weightBytes()
-	e.own = located.own
+	e.session = session
+	p.mu.Lock()
+	if place.isCPU() {
+		e.shared, e.bytes, e.own = c.sharedKey(), c.weightBytes(), located.own
+	} else {
+		e.own = c.copiedBytes()
+	}
+	p.mu.Unlock()
 	if o.Loaded != nil {
 		o.Loaded(c.file.Path, time.Since(began))
 	}
 	return nil
-}
-
-// parts lists the float32 tensors that the graph needs, each once.
-func (c *component) parts() []weights.Part {
-	var parts []weights.Part
-	seen := map[string]bool{}
-	for _, p := range c.graph.Params {
-		name := partName(p.Source)
-		if seen[name] {
-			continue
-		}
-		seen[name] = true
-		parts = append(parts, weights.Part{
-			Name: name, Shape: p.Source.Shape, From: p.Source.From, Transform: c.transform(p.Source),
-		})
-	}
-	return parts
-}
-
-// transform returns how a part is made of the file's tensors, nil when it lies
-// in the file as the graph wants it.
-func (c *component) transform(s nn.Source) *weights.Transform {
-	if s.Make != nil {
-		return &weights.Transform{Name: s.Make.Name, Apply: s.Make.Apply}
-	}
-	if info, ok := c.file.Tensor(s.From[0]); c.roundF16 && ok && info.DType == tensor.F32 {
-		return weights.RoundF16()
-	}
-	return nil
-}
-
-// partName identifies what a source computes.
-func partName(s nn.Source) string {
-	name := strings.Join(s.From, "+")
-	if s.Make != nil {
-		name += "|" + s.Make.Name
-	}
-	return name
-}
-
-// model returns the graph with its weights as external data.
-func (c *component) model(located map[string]weights.Location) *onnx.Model {
-	m := &onnx.Model{
-		Producer: "comfyrun", Opset: map[string]int64{"": 18, "com.microsoft": 1, winograd.Domain: winograd.Version}, Graph: c.graph.ONNX,
-	}
-	inits := append([]onnx.Initializer{}, c.graph.ONNX.Initializers...)
-	for _, p := range c.graph.Params {
-		inits = append(inits, external(p.Name, p.Shape, located[partName(p.Source)], p.Offset))
-	}
-	for _, p := range c.extra {
-		inits = append(inits, external(p.Name, p.Shape, located[p.Name], 0))
-	}
-	m.Graph.Initializers = inits
-	return m
-}
-
-// external returns the initializer that lies at a location, behind offset
-// elements.
-func external(name string, shape tensor.Shape, at weights.Location, offset int) onnx.Initializer {
-	dims := make([]int64, len(shape))
-	for i, d := range shape {
-		dims[i] = int64(d)
-	}
-	return onnx.Initializer{Name: name, Type: onnx.Float, Dims: dims, External: &onnx.External{
-		Path: at.Path, Offset: at.Offset + 4*int64(offset), Length: 4 * int64(shape.Elements()),
-	}}
-}
-
-// weightBytes returns the size of the graph's weights in float32.
-func (c *component) weightBytes() int64 {
-	var n int64
-	for _, p := range c.graph.Params {
-		n += 4 * int64(p.Shape.Elements())
-	}
-	return n
 }

@@ -30,8 +30,12 @@ type Options struct {
 	// Library returns the path of the ONNX Runtime library. It is asked when the
 	// first session is made.
 	Library func() (string, error)
-	// Device names where to run, "cpu" or empty.
+	// Device names where to run: "cpu", which "" means too, "cuda", "cuda:1" or
+	// "webgpu".
 	Device string
+	// Precision is that of denoisers, text encoders and controls, VAEPrecision
+	// that of autoencoders; "" takes what suits the device, see docs/devices.md.
+	Precision, VAEPrecision nn.Precision
 	// Threads bounds the threads of one session; 0 takes one per physical core.
 	Threads int
 	// Cache holds converted weights; nil keeps them in temporary memory.
@@ -41,12 +45,18 @@ type Options struct {
 	// SessionBytes bounds the weights of the sessions kept loaded while unused;
 	// 0 means no bound.
 	SessionBytes int64
+	// DeviceMemory bounds the bytes of a GPU that networks take, working memory
+	// included; 0 means what was free when the device was looked for.
+	DeviceMemory int64
 	// Embedding finds the file of a textual inversion by the name that a prompt
 	// gives; nil finds none.
 	Embedding func(name string) (path string, ok bool)
 	// Loaded is told of each network that was loaded: the file of its weights,
 	// without links, and how long it took. Nil tells nobody.
 	Loaded func(path string, took time.Duration)
+	// Notice is told, in a sentence, of what a user would want to know though it
+	// is no failure: that a network was run another way. Nil tells nobody.
+	Notice func(text string)
 	// Profile is the prefix of ONNX Runtime's profile files, one per session;
 	// "" writes none.
 	Profile string
@@ -55,16 +65,20 @@ type Options struct {
 // Runtime loads models and runs them. It is safe for concurrent use.
 type Runtime struct {
 	options   Options
-	device    ort.Device
 	env       func() (*ort.Env, error)
 	tokenizer func() (*tokenizer.CLIP, error)
 	pool      *pool
+
+	placing sync.Mutex
+	place   *Place // nil until it is known
+
+	widening sync.Mutex
+	widened  map[string]*component // by key: see runWide
 }
 
 // Open returns a Runtime. Nothing is loaded yet, not even ONNX Runtime.
 func Open(o Options) (*Runtime, error) {
-	device, err := ort.ParseDevice(o.Device)
-	if err != nil {
+	if _, err := ort.ParseDevice(o.Device); err != nil {
 		return nil, err
 	}
 	if o.Cache == nil {
@@ -73,13 +87,25 @@ func Open(o Options) (*Runtime, error) {
 	if o.Digests == nil {
 		o.Digests = &weights.Digests{}
 	}
-	r := &Runtime{options: o, device: device, tokenizer: sync.OnceValues(tokenizer.NewCLIP)}
+	r := &Runtime{options: o, tokenizer: sync.OnceValues(tokenizer.NewCLIP)}
 	r.env = sync.OnceValues(r.openLibrary)
 	r.pool = newPool(r)
 	return r, nil
 }
 
 func (r *Runtime) openLibrary() (*ort.Env, error) {
+	p, err := r.Place(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if p.library != "" {
+		return ort.Open(p.library)
+	}
+	return r.defaultLibrary()
+}
+
+// defaultLibrary opens the library that the options name.
+func (r *Runtime) defaultLibrary() (*ort.Env, error) {
 	if r.options.Library == nil {
 		return nil, errors.New("open ONNX Runtime: no library was named")
 	}
@@ -88,6 +114,12 @@ func (r *Runtime) openLibrary() (*ort.Env, error) {
 		return nil, err
 	}
 	return ort.Open(path)
+}
+
+func (r *Runtime) notice(format string, args ...any) {
+	if r.options.Notice != nil {
+		r.options.Notice(fmt.Sprintf(format, args...))
+	}
 }
 
 // Version returns the version of the ONNX Runtime library, loading it when it
@@ -125,15 +157,15 @@ func (r *Runtime) LoadCheckpoint(ctx context.Context, path string) (*Model, *CLI
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	model, err := r.newModel(f, parts)
+	model, err := r.newModel(ctx, f, parts)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	clip, err := r.newCLIP(parts.Text, f)
+	clip, err := r.newCLIP(ctx, parts.Text, f)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	vae, err := r.newVAE(f, parts.VAE)
+	vae, err := r.newVAE(ctx, f, parts.VAE)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -150,7 +182,7 @@ func (r *Runtime) LoadVAE(ctx context.Context, path string) (*VAE, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return r.newVAE(f, w)
+	return r.newVAE(ctx, f, w)
 }
 
 // LoadUNet reads a denoiser from a file of its own, in the layout of the
@@ -167,7 +199,7 @@ func (r *Runtime) LoadUNet(ctx context.Context, path string, p Precision) (*Mode
 	if parts.Model, err = newRounded(parts.Model, p); err != nil {
 		return nil, err
 	}
-	m, err := r.newModel(f, parts)
+	m, err := r.newModel(ctx, f, parts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -196,5 +228,5 @@ func (r *Runtime) LoadCLIP(ctx context.Context, paths ...string) (*CLIP, error) 
 	for _, text := range texts {
 		ordered = append(ordered, files[text.File])
 	}
-	return r.newCLIP(texts, ordered...)
+	return r.newCLIP(ctx, texts, ordered...)
 }

@@ -113,6 +113,19 @@ func (r *run) sample(ctx context.Context) (*tensor.Tensor, error) {
 	return schedule.InverseNoiseScaling(sampling.FinalSigma(r.Sampler.Name, r.Sigmas), x), nil
 }
 
+// stepAt returns the number of the step, counted from 1, that evaluates the
+// network at a noise level: levels within it or, with added noise, above it
+// belong to it.
+func (r *run) stepAt(sigma float32) int {
+	n := 1
+	for i, s := range r.Sigmas[:max(len(r.Sigmas)-1, 0)] {
+		if sigma <= s {
+			n = i + 1
+		}
+	}
+	return n
+}
+
 func (r *run) step(s sampling.Step) {
 	r.last = s.Denoised.Clone()
 	s.Denoised = r.last

@@ -46,11 +46,11 @@ func (r *Runtime) LoadTinyVAE(ctx context.Context, name string, files TinyVAEFil
 		return nil, fmt.Errorf("load VAE: %q is none of %s", name, strings.Join(TinyVAENames(), ", "))
 	}
 	net := tinyVAEs()[i].net
-	decoder, err := tinyHalf(files.Decoder, name+"_decoder", net.BuildDecoder)
+	decoder, err := r.tinyHalf(ctx, tinyFile{files.Decoder, name + "_decoder", net.BuildDecoder})
 	if err != nil {
 		return nil, err
 	}
-	encoder, err := tinyHalf(files.Encoder, name+"_encoder", net.BuildEncoder)
+	encoder, err := r.tinyHalf(ctx, tinyFile{files.Encoder, name + "_encoder", net.BuildEncoder})
 	if err != nil {
 		return nil, err
 	}
@@ -58,14 +58,24 @@ func (r *Runtime) LoadTinyVAE(ctx context.Context, name string, files TinyVAEFil
 	return &VAE{runtime: r, decoder: decoder, encoder: encoder, channels: first.Shape[1], scale: pixelsPerLatent}, nil
 }
 
-func tinyHalf(path, name string, build func(nn.Scope)) (*component, error) {
-	f, err := weights.Open(path)
+// tinyFile is one half of a tiny autoencoder.
+type tinyFile struct {
+	path, name string
+	build      func(nn.Scope)
+}
+
+func (r *Runtime) tinyHalf(ctx context.Context, h tinyFile) (*component, error) {
+	f, err := weights.Open(h.path)
 	if err != nil {
-		return nil, unpickled(path, err)
+		return nil, unpickled(h.path, err)
 	}
-	graph, err := nn.Build(name, tensorsOf(f), build)
+	target, err := r.target(ctx, coding)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
-	return newComponent(name, f, graph), nil
+	c, err := newComponent(component{name: h.name, file: f, target: target, weights: tensorsOf(f), trace: tracerOf(h.name, h.build)})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.path, err)
+	}
+	return c, nil
 }

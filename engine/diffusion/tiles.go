@@ -12,6 +12,23 @@ import (
 // Overlap between neighbours, both in pixels of the picture.
 type Tiles struct{ Size, Overlap int }
 
+// decodeTiles and encodeTiles are used where memory does not suffice for the
+// whole: ComfyUI takes the same ones.
+func decodeTiles() Tiles { return Tiles{Size: 512, Overlap: 128} }
+
+func encodeTiles() Tiles { return Tiles{Size: 512, Overlap: 64} }
+
+// divides reports whether the tiles divide x, units of unit pixels each, at
+// all: what is not larger than a tile of every layout stays whole.
+func (v *VAE) divides(x *tensor.Tensor, t Tiles, unit int) bool {
+	for _, l := range t.layouts(unit) {
+		if x.Dim(2) > l.height || x.Dim(3) > l.width {
+			return true
+		}
+	}
+	return false
+}
+
 // DecodeTiled decodes in tiles, which bounds memory. Three layouts of tiles,
 // tall, wide and square, are averaged so that seams do not show.
 func (v *VAE) DecodeTiled(ctx context.Context, samples *tensor.Tensor, t Tiles) (Image, error) {

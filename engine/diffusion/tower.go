@@ -29,25 +29,23 @@ type tower struct {
 	length  int // tokens of a chunk
 }
 
-func (r *Runtime) newTower(f *weights.File, text arch.Text) (*tower, error) {
+func (r *Runtime) newTower(f *weights.File, text arch.Text, target nn.Target) (*tower, error) {
 	tokens, ok1 := text.Weights.Lookup(tokenTable)
 	positions, ok2 := text.Weights.Lookup(positionTable)
 	if !ok1 || !ok2 || len(tokens.Shape) != 2 || len(positions.Shape) != 2 || tokens.Shape[1] != positions.Shape[1] {
 		return nil, fmt.Errorf("text encoder %s: %s %v and %s %v do not make a table each",
 			text.Name, tokenTable, tokens.Shape, positionTable, positions.Shape)
 	}
-	trace := func(w nn.Weights) (*nn.Graph, error) {
-		return nn.Build("text encoder "+text.Name, arch.Tower(w), text.Net.Build)
-	}
-	graph, err := trace(text.Weights)
+	net, err := newComponent(component{
+		name: text.Name, file: f, target: target, weights: text.Weights, variant: fmt.Sprintf("%+v", text.Net), roundF16: true,
+		trace: func(t nn.Target, w nn.Weights) (*nn.Graph, error) {
+			return t.Build("text encoder "+text.Name, arch.Tower(w), text.Net.Build)
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	t := &tower{Text: text, runtime: r, file: f, width: tokens.Shape[1], length: positions.Shape[0]}
-	t.net = newComponent(text.Name, f, graph)
-	t.net.weights, t.net.trace = text.Weights, trace
-	t.net.variant, t.net.roundF16 = fmt.Sprintf("%+v", text.Net), true
-	return t, nil
+	return &tower{Text: text, runtime: r, file: f, net: net, width: tokens.Shape[1], length: positions.Shape[0]}, nil
 }
 
 // tokens splits a prompt into chunks of tokens.

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	"github.com/comfyrun/comfyrun/engine/arch"
-	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/tensor"
 	"github.com/comfyrun/comfyrun/engine/weights"
 )
@@ -28,11 +27,15 @@ func (r *Runtime) LoadUpscaler(ctx context.Context, path string) (*Upscaler, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	graph, err := nn.Build(a.Family+" upscaler", a.Weights, a.Build)
+	target, err := r.target(ctx, enlarging)
+	if err != nil {
+		return nil, err
+	}
+	net, err := newComponent(component{name: "upscaler", file: f, target: target, weights: a.Weights, trace: tracerOf(a.Family+" upscaler", a.Build)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &Upscaler{runtime: r, net: newComponent("upscaler", f, graph), arch: a}, nil
+	return &Upscaler{runtime: r, net: net, arch: a}, nil
 }
 
 // unpickled explains an error of opening a file in PyTorch's own format.

@@ -21,25 +21,26 @@ type VAE struct {
 }
 
 // newVAE traces both halves; w nil gives nil.
-func (r *Runtime) newVAE(f *weights.File, w nn.Weights) (*VAE, error) {
+func (r *Runtime) newVAE(ctx context.Context, f *weights.File, w nn.Weights) (*VAE, error) {
 	if w == nil {
 		return nil, nil
 	}
-	decoder, err := nn.Build("VAE decoder", arch.Decoder(w), arch.VAEDecoder)
+	target, err := r.target(ctx, coding)
 	if err != nil {
 		return nil, err
 	}
-	v := &VAE{runtime: r, decoder: newComponent("vae_decoder", f, decoder)}
+	decoder := component{name: "vae_decoder", file: f, target: target, weights: arch.Decoder(w), trace: tracerOf("VAE decoder", arch.VAEDecoder)}
+	v := &VAE{runtime: r}
+	if v.decoder, err = newComponent(decoder); err != nil {
+		return nil, err
+	}
 	v.channels, v.scale = arch.VAESize(w)
 	v.whole = &component{name: "vae", file: f, weights: w}
 	if e := arch.Encoder(w); len(e.Names()) > 0 {
-		encoder, err := nn.Build("VAE encoder", e, arch.VAEEncoder)
-		if err != nil {
-			return nil, err
-		}
-		v.encoder = newComponent("vae_encoder", f, encoder)
+		encoder := component{name: "vae_encoder", file: f, target: target, weights: e, trace: tracerOf("VAE encoder", arch.VAEEncoder)}
+		v.encoder, err = newComponent(encoder)
 	}
-	return v, nil
+	return v, err
 }
 
 // Digest identifies the autoencoder by the content of its file, or its two.
@@ -57,7 +58,7 @@ func (v *VAE) File() string { return v.decoder.file.Path }
 // Decode turns latents [batch, channel, height, width], unscaled, into
 // pictures: (y+1)/2 of the decoder's output, clamped to [0, 1]. Pictures of a
 // batch are decoded one after the other, which bounds memory and changes
-// nothing else.
+// nothing else. Where memory does not suffice they are decoded in tiles.
 func (v *VAE) Decode(ctx context.Context, samples *tensor.Tensor) (Image, error) {
 	if len(samples.Shape) != 4 || samples.Dim(1) != v.channels {
 		return Image{}, fmt.Errorf("decode latent: shape %v, the VAE wants %d channels", samples.Shape, v.channels)
@@ -65,6 +66,10 @@ func (v *VAE) Decode(ctx context.Context, samples *tensor.Tensor) (Image, error)
 	var pictures []*tensor.Tensor
 	for i := range samples.Dim(0) {
 		y, err := v.decode(ctx, samples.Index(i))
+		if isMemory(err) && v.divides(samples, decodeTiles(), v.scale) {
+			v.runtime.notice("%v; the latent is decoded in tiles", err)
+			return v.DecodeTiled(ctx, samples, decodeTiles())
+		}
 		if err != nil {
 			return Image{}, err
 		}
@@ -79,7 +84,7 @@ func (v *VAE) Decode(ctx context.Context, samples *tensor.Tensor) (Image, error)
 
 // decode runs the decoder: [1, 3, height, width] in about [-1, 1].
 func (v *VAE) decode(ctx context.Context, z *tensor.Tensor) (*tensor.Tensor, error) {
-	out, err := v.runtime.pool.run(ctx, v.decoder, map[string]*tensor.Tensor{"z": z})
+	out, err := v.runtime.runWide(ctx, v.decoder, map[string]*tensor.Tensor{"z": z})
 	return out["image"], err
 }
 
@@ -98,14 +103,19 @@ func picture(y *tensor.Tensor) (Image, error) {
 // Encode turns pictures into latents, the mean of the encoder's distribution,
 // unscaled: [batch, channel, height/8, width/8]. A picture whose sides are no
 // multiples of 8 loses the rest evenly at both ends; channels beyond the third
-// are ignored.
+// are ignored. Where memory does not suffice pictures are encoded in tiles.
 func (v *VAE) Encode(ctx context.Context, im Image) (*tensor.Tensor, error) {
 	if err := v.checkEncode(im); err != nil {
 		return nil, err
 	}
 	var latents []*tensor.Tensor
 	for i := range im.Dim(0) {
-		z, err := v.encode(ctx, v.encoderInput(im.Index(i)))
+		x := v.encoderInput(im.Index(i))
+		z, err := v.encode(ctx, x)
+		if isMemory(err) && v.divides(x, encodeTiles(), 1) {
+			v.runtime.notice("%v; the picture is encoded in tiles", err)
+			return v.EncodeTiled(ctx, im, encodeTiles())
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +138,7 @@ func (v *VAE) checkEncode(im Image) error {
 
 // encode runs the encoder over [1, 3, height, width] and returns the means.
 func (v *VAE) encode(ctx context.Context, x *tensor.Tensor) (*tensor.Tensor, error) {
-	out, err := v.runtime.pool.run(ctx, v.encoder, map[string]*tensor.Tensor{"image": x})
+	out, err := v.runtime.runWide(ctx, v.encoder, map[string]*tensor.Tensor{"image": x})
 	if err != nil {
 		return nil, err
 	}
