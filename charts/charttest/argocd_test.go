@@ -25,6 +25,11 @@ func TestArgoCD(t *testing.T) {
 			if text(source, "path") != "charts/comfyrun" {
 				t.Errorf("%s: path %q", file, text(source, "path"))
 			}
+			for _, ignored := range append(list(o, "spec", "ignoreDifferences"), list(o, "spec", "template", "spec", "ignoreDifferences")...) {
+				if text(ignored, "name") != "comfyrun-worker" || text(source, "helm", "releaseName") != "comfyrun" {
+					t.Errorf("%s: the worker's replicas are not what is ignored: %v", file, ignored)
+				}
+			}
 			for _, value := range list(source, "helm", "valueFiles") {
 				for _, environment := range []string{"dev", "staging", "prod"} {
 					name := strings.ReplaceAll(value.(string), "{{ .environment }}", environment)

@@ -3,6 +3,7 @@
 package charttest
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +77,45 @@ func TestChartFiles(t *testing.T) {
 		}
 		if string(a) != string(b) {
 			t.Errorf("%s is not %s: copy it", copied, origin)
+		}
+	}
+}
+
+type dashboard struct {
+	Panels []struct {
+		ID      int
+		Title   string
+		GridPos struct{ X, Y, W, H int }
+		Targets []struct{ Expr string }
+	}
+}
+
+func readDashboard(t *testing.T) (d dashboard) {
+	t.Helper()
+	data, err := os.ReadFile(chart + "/files/dashboard.json")
+	if err == nil {
+		err = json.Unmarshal(data, &d)
+	}
+	if err != nil || len(d.Panels) == 0 {
+		t.Fatalf("the dashboard has %d panels: %v", len(d.Panels), err)
+	}
+	return d
+}
+
+// The dashboard's panels have numbers of their own, queries, and places that no other has.
+func TestDashboard(t *testing.T) {
+	ids, places := map[int]bool{}, map[[2]int]string{}
+	for _, p := range readDashboard(t).Panels {
+		if ids[p.ID] || p.Title == "" || len(p.Targets) == 0 {
+			t.Errorf("panel %d %q has %d queries, or a number twice", p.ID, p.Title, len(p.Targets))
+		}
+		ids[p.ID] = true
+		for i := range p.GridPos.W * p.GridPos.H {
+			place := [2]int{p.GridPos.X + i%p.GridPos.W, p.GridPos.Y + i/p.GridPos.W}
+			if places[place] != "" || place[0] >= 24 {
+				t.Errorf("panels %q and %q are both at %v, or outside", p.Title, places[place], place)
+			}
+			places[place] = p.Title
 		}
 	}
 }

@@ -3,8 +3,10 @@
 package charttest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -29,4 +31,20 @@ func TestRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustRun(t, "promtool", "test", "rules", filepath.Join(folder, "test.yaml"))
+}
+
+// Every query of the dashboard is one of Prometheus.
+func TestDashboardQueries(t *testing.T) {
+	var rules []object
+	values := strings.NewReplacer("$namespace", "ai", "$job", "comfyrun-metrics", "$__rate_interval", "5m")
+	for _, p := range readDashboard(t).Panels {
+		for i, target := range p.Targets {
+			rules = append(rules, object{"record": fmt.Sprintf("panel:%d:%d", p.ID, i), "expr": values.Replace(target.Expr)})
+		}
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	writeYAML(t, file, object{"groups": []object{{"name": "dashboard", "rules": rules}}})
+	if out := mustRun(t, "promtool", "check", "rules", file); !strings.Contains(out, fmt.Sprintf("%d rules found", len(rules))) {
+		t.Errorf("%d queries:\n%s", len(rules), out)
+	}
 }
