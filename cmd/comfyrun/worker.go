@@ -16,7 +16,7 @@ type workerFlags struct {
 	listen string
 }
 
-const workerHelp = `Worker takes prompts from a queue in a NATS cluster and runs them, one at a time, beside servers and other workers. It answers
+const workerHelp = `Worker takes prompts from a queue in a NATS cluster and runs them, one at a time on each device, beside servers and other workers. It answers
 /healthz, /readyz and /metrics, and nothing else. A worker that dies loses its prompt to another one after --lease.
 
 On SIGTERM or an interrupt no more prompts are taken; what runs is finished within --drain-timeout or given back.`
