@@ -145,6 +145,7 @@ func TestRefused(t *testing.T) {
 		{"nameOverride=Studio", "/nameOverride"},
 		{"podLabels.app\\.kubernetes\\.io/name=x", "podLabels: app.kubernetes.io/name is the chart's own"},
 		{"device=gpu", "/device"},
+		{"device=cuda:0\\,gpu", "/device"},
 		{"device=cpu,gpu.enabled=true", "device cpu leaves the GPUs idle"},
 		{"device=cuda:2,gpu.enabled=true,gpu.count=2", "device cuda:2 is not one of the pod's GPUs"},
 		{"image.digest=sha256:12", "digest"},

@@ -43,6 +43,9 @@ template:
           {{- if ne $root.Values.model.source "none" }}
           - --models={{ include "comfyrun.modelsFolder" $root }}
           {{- end }}
+          {{- if include "comfyrun.locked" $root }}
+          - --lock=/etc/comfyrun/lock/models.lock
+          {{- end }}
           {{- with include "comfyrun.device" $root }}
           - --device={{ . }}
           {{- end }}

@@ -60,6 +60,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if has .Values.model.source (list "s3" "oss" "huggingface") -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether there is a models.lock that runs are held to. */}}
+{{- define "comfyrun.locked" -}}
+{{- if and (ne .Values.model.source "none") (or .Values.model.lock .Values.model.lockConfigMap) -}}true{{- end -}}
+{{- end -}}
+
 {{/* The folder that --models names. A fetched cache is a home, with the names in its models folder. */}}
 {{- define "comfyrun.modelsFolder" -}}
 {{- if include "comfyrun.fetches" . -}}/cache/models

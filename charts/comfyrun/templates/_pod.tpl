@@ -123,6 +123,9 @@ securityContext:
 {{- if ne $v.model.source "none" }}
 - --models={{ include "comfyrun.modelsFolder" .root }}
 {{- end }}
+{{- if include "comfyrun.locked" .root }}
+- --lock=/etc/comfyrun/lock/models.lock
+{{- end }}
 {{- if include "comfyrun.workflowMaps" .root | fromJsonArray }}
 - --nodes=/workflows
 {{- end }}
@@ -144,6 +147,9 @@ securityContext:
 - {name: tmp, mountPath: /tmp}
 {{- if ne .Values.model.source "none" }}
 - {name: models, mountPath: /cache, readOnly: true}
+{{- end }}
+{{- if include "comfyrun.locked" . }}
+- {name: lock, mountPath: /etc/comfyrun/lock, readOnly: true}
 {{- end }}
 {{- if include "comfyrun.workflowMaps" . | fromJsonArray }}
 - {name: workflows, mountPath: /workflows, readOnly: true}
@@ -253,7 +259,7 @@ securityContext:
   emptyDir: {sizeLimit: {{ $m.cache.sizeLimit }}}
   {{- end }}
 {{- end }}
-{{- if include "comfyrun.fetches" . }}
+{{- if include "comfyrun.locked" . }}
 - name: lock
   configMap: {name: {{ default (printf "%s-config" (include "comfyrun.fullname" .)) $m.lockConfigMap }}, items: [{key: models.lock, path: models.lock}]}
 {{- end }}

@@ -43,12 +43,12 @@
 {{- define "comfyrun.validateDevice" -}}
 {{- $v := .Values -}}
 {{- if $v.gpu.enabled -}}
-{{- if has $v.device (list "cpu" "webgpu") -}}
+{{- if and $v.device (not (regexMatch "auto|cuda" $v.device)) -}}
 {{- fail (printf "device %s leaves the GPUs idle that gpu.enabled asks for: use cuda or auto" $v.device) -}}
 {{- end -}}
-{{- if hasPrefix "cuda:" $v.device -}}
-{{- if ge (atoi (trimPrefix "cuda:" $v.device)) (int $v.gpu.count) -}}
-{{- fail (printf "device %s is not one of the pod's GPUs, which count from 0: gpu.count is %d" $v.device (int $v.gpu.count)) -}}
+{{- range splitList "," $v.device -}}
+{{- if and (hasPrefix "cuda:" .) (ge (atoi (trimPrefix "cuda:" .)) (int $v.gpu.count)) -}}
+{{- fail (printf "device %s is not one of the pod's GPUs, which count from 0: gpu.count is %d" . (int $v.gpu.count)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
