@@ -133,7 +133,7 @@ $(KUBERNETES:%=bin/tools/%): tools/kubernetes/go.mod tools/kubernetes/go.sum
 	  $(if $(filter %/etcd,$@),go.etcd.io/etcd/server/v3,k8s.io/kubernetes/cmd/$(@F))
 
 k8s-test: k8s-render $(KUBERNETES:%=bin/tools/%) bin/tools/kwok ## k8s-render, then the chart on a real control plane without containers (build tag cluster; needs openssl)
-	CRDS='$(patsubst %,$(shell $(GO) env GOMODCACHE)/%,$(filter-out k8s.io/%,$(SCHEMAS)))' $(GO) test -count=1 -tags cluster -run '^TestCluster$$' -v ./charts/charttest
+	CRDS='$(patsubst %,$(shell $(GO) env GOMODCACHE)/%,$(filter-out k8s.io/%,$(SCHEMAS)))' $(GO) test -count=1 -timeout 30m -tags cluster -run '^TestCluster$$' -v ./charts/charttest
 
 bin/tools/keda-operator bin/tools/keda-adapter: tools/keda/go.mod tools/keda/go.sum
 	cd tools/keda && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o ../../$@ github.com/kedacore/keda/v2/cmd/$(@F:keda-%=%)
