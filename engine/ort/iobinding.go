@@ -221,7 +221,7 @@ func copyTensor(api C.api_table, value unsafe.Pointer) (*tensor.Tensor, error) {
 
 // openDevice makes what a session on a device needs beside the session.
 func openDevice(s *Session) (*deviceSession, error) {
-	d := &deviceSession{api: s.env.api, session: handleOf(s.session), turn: make(chan struct{}, 1)}
+	d := &deviceSession{api: s.env.api, session: handleOf(s.session), turn: s.turn}
 	if err := failed(d.api, C.cpu_memory(d.api, &d.memory)); err != nil {
 		return nil, err
 	}
@@ -253,7 +253,7 @@ type deviceSession struct {
 	memory   unsafe.Pointer // OrtMemoryInfo of the host
 	inputs   []cName
 	outputs  []cName
-	turn     chan struct{} // holds an element while a run is on: there is one at a time
+	turn     chan struct{} // the session's
 	bindings []*ioBinding
 	counted  counter
 }

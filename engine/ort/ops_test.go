@@ -20,10 +20,8 @@ type opCase struct {
 
 func attr(name string, value any) onnx.Attr { return onnx.Attr{Name: name, Value: value} }
 
-// runCase runs the case and returns the largest difference, relative to the
-// largest value or 1.
-func runCase(t *testing.T, name string, c opCase) float64 {
-	t.Helper()
+// build returns the case's model and its inputs.
+func (c opCase) build(name string) (*graph, map[string]*tensor.Tensor) {
 	g := newGraph(name)
 	in := map[string]*tensor.Tensor{}
 	for i, x := range c.in {
@@ -31,6 +29,14 @@ func runCase(t *testing.T, name string, c opCase) float64 {
 	}
 	c.graph(g)
 	g.output("out", len(c.want.Shape))
+	return g, in
+}
+
+// runCase runs the case and returns the largest difference, relative to the
+// largest value or 1.
+func runCase(t *testing.T, name string, c opCase) float64 {
+	t.Helper()
+	g, in := c.build(name)
 	s := g.session(t, ort.Options{})
 	got := run(t, s, in)["out"]
 	if !got.Shape.Equal(c.want.Shape) {
@@ -40,16 +46,23 @@ func runCase(t *testing.T, name string, c opCase) float64 {
 	if again := run(t, s, in)["out"]; !slices.Equal(got.Data, again.Data) {
 		t.Errorf("%s: a second run gives other bits", name)
 	}
+	worst := difference(got, c.want)
+	if worst > 1e-5 {
+		t.Errorf("%s: differs by %.2g", name, worst)
+	}
+	return worst
+}
+
+// difference returns the largest difference, relative to the largest value
+// wanted or 1.
+func difference(got, want *tensor.Tensor) float64 {
 	worst, scale := 0.0, 1.0
-	for i, v := range c.want.Data {
+	for i, v := range want.Data {
 		scale = max(scale, math.Abs(float64(v)))
 		worst = max(worst, math.Abs(float64(v)-float64(got.Data[i])))
 		if got.Data[i] != got.Data[i] {
 			worst = math.Inf(1)
 		}
-	}
-	if worst/scale > 1e-5 {
-		t.Errorf("%s: differs by %.2g at values up to %.2g", name, worst, scale)
 	}
 	return worst / scale
 }
@@ -65,7 +78,23 @@ func runCases(t *testing.T, cases map[string]opCase) {
 	t.Logf("worst relative difference %.2g, %s", worst, at)
 }
 
-func TestConvolutions(t *testing.T) {
+func TestConvolutions(t *testing.T) { runCases(t, convolutions()) }
+
+func TestMatrixProducts(t *testing.T) { runCases(t, matrixProducts()) }
+
+func TestNormalizations(t *testing.T) { runCases(t, normalizations()) }
+
+func TestActivations(t *testing.T) { runCases(t, activations()) }
+
+func TestAttention(t *testing.T) { runCases(t, attentions()) }
+
+func TestResizes(t *testing.T) { runCases(t, resizes()) }
+
+func TestMovements(t *testing.T) { runCases(t, movements()) }
+
+func TestBroadcasts(t *testing.T) { runCases(t, broadcasts()) }
+
+func convolutions() map[string]opCase {
 	cases := map[string]opCase{}
 	add := func(name string, kernel, stride int, pads [4]int) {
 		x, w, b := random(1, 2, 5, 11, 14), random(2, 7, 5, kernel, kernel), random(3, 7)
@@ -81,16 +110,16 @@ func TestConvolutions(t *testing.T) {
 	add("3x3 by 2", 3, 2, [4]int{1, 1, 1, 1})
 	add("3x3 by 2, padded below and right", 3, 2, [4]int{0, 0, 1, 1})
 	add("2x2 patches", 2, 2, [4]int{})
-	runCases(t, cases)
+	return cases
 }
 
-func TestMatrixProducts(t *testing.T) {
+func matrixProducts() map[string]opCase {
 	x, w, b := random(1, 2, 9, 17), random(2, 13, 17), random(3, 13)
 	wt := build(func(p []int) float64 { return at(w, p[1], p[0]) }, 17, 13)
 	row, one := random(4, 3, 17), tensor.Full(1, 13)
 	flat := linear(tensor.Of(row.Data, 1, 3, 17), w)
 	a, c := random(5, 2, 3, 4, 5), random(6, 2, 3, 5, 6)
-	runCases(t, map[string]opCase{
+	return map[string]opCase{
 		"FusedMatMul transB": {[]*tensor.Tensor{x}, func(g *graph) {
 			g.node("ms.FusedMatMul", []string{"x", g.weight("w", w)}, []string{"out"}, attr("transB", int64(1)))
 		}, linear(x, w)},
@@ -113,14 +142,14 @@ func TestMatrixProducts(t *testing.T) {
 		"Gemm transB": {[]*tensor.Tensor{row}, func(g *graph) {
 			g.node("Gemm", []string{"x", g.weight("w", w), g.weight("b", b)}, []string{"out"}, attr("transB", int64(1)))
 		}, build(func(p []int) float64 { return at(flat, 0, p[0], p[1]) + at(b, p[1]) }, 3, 13)},
-	})
+	}
 }
 
-func TestNormalizations(t *testing.T) {
+func normalizations() map[string]opCase {
 	const groups, eps = 4, 1e-5
 	x, scale, shift := random(1, 2, 8, 5, 7), random(2, 8), random(3, 8)
 	tokens := random(4, 2, 6, 8)
-	runCases(t, map[string]opCase{
+	return map[string]opCase{
 		"group norm": {[]*tensor.Tensor{x}, func(g *graph) {
 			h := g.node("Reshape", []string{"x", g.ints("grouped", 0, groups, -1)}, []string{"h"})
 			n := g.node("InstanceNormalization", []string{h, g.weight("ones", tensor.Full(1, groups)), g.weight("zeros", tensor.New(groups))},
@@ -134,10 +163,10 @@ func TestNormalizations(t *testing.T) {
 			g.node("LayerNormalization", []string{"x", g.weight("scale", scale), g.weight("shift", shift)}, []string{"out"},
 				attr("axis", int64(-1)), attr("epsilon", float32(eps)))
 		}, affine(normalize(tokens, 8, eps), scale, shift, 2)},
-	})
+	}
 }
 
-func TestActivations(t *testing.T) {
+func activations() map[string]opCase {
 	x := random(1, 3, 50)
 	for i := range x.Data {
 		x.Data[i] *= 8
@@ -160,7 +189,7 @@ func TestActivations(t *testing.T) {
 		}
 	}
 	gelu := func(v float64) float64 { return v * (1 + math.Erf(v/math.Sqrt2)) / 2 }
-	runCases(t, map[string]opCase{
+	return map[string]opCase{
 		"SiLU":            unary("ms.QuickGelu", quick(1), attr("alpha", float32(1))),
 		"QuickGelu 1.702": unary("ms.QuickGelu", quick(1.702), attr("alpha", float32(1.702))),
 		"ms.Gelu":         unary("ms.Gelu", gelu),
@@ -177,10 +206,10 @@ func TestActivations(t *testing.T) {
 		"Sigmoid and Mul": {[]*tensor.Tensor{x}, func(g *graph) {
 			g.node("Mul", []string{"x", g.node("Sigmoid", []string{"x"}, []string{"s"})}, []string{"out"})
 		}, mapped(x, quick(1))},
-	})
+	}
 }
 
-func TestAttention(t *testing.T) {
+func attentions() map[string]opCase {
 	cases := map[string]opCase{}
 	add := func(name string, shape [4]int, bias *tensor.Tensor, causal bool) { // queries, keys, heads, head size
 		width := shape[2] * shape[3]
@@ -206,13 +235,13 @@ func TestAttention(t *testing.T) {
 	add("causal, packed bias", [4]int{77, 77, 2, 8}, random(4, 48), true)
 	add("long", [4]int{300, 300, 1, 40}, nil, false)
 	add("long, wide head", [4]int{150, 150, 1, 160}, nil, false)
-	runCases(t, cases)
+	return cases
 }
 
-func TestResizes(t *testing.T) {
+func resizes() map[string]opCase {
 	x := random(1, 2, 3, 5, 6)
 	nearest := []onnx.Attr{attr("mode", "nearest"), attr("coordinate_transformation_mode", "asymmetric"), attr("nearest_mode", "floor")}
-	runCases(t, map[string]opCase{
+	return map[string]opCase{
 		"by scales": {[]*tensor.Tensor{x}, func(g *graph) {
 			g.node("Resize", []string{"x", "", g.weight("scales", tensor.Of([]float32{1, 1, 2, 2}, 4))}, []string{"out"}, nearest...)
 		}, build(func(p []int) float64 { return at(x, p[0], p[1], p[2]/2, p[3]/2) }, 2, 3, 10, 12)},
@@ -227,15 +256,15 @@ func TestResizes(t *testing.T) {
 		}, build(func(p []int) float64 {
 			return at(random(2, 1, 8, 2, 3), p[0], p[1]*4+p[2]%2*2+p[3]%2, p[2]/2, p[3]/2)
 		}, 1, 2, 4, 6)},
-	})
+	}
 }
 
-func TestMovements(t *testing.T) {
+func movements() map[string]opCase {
 	x, y := random(1, 2, 6, 4), random(2, 2, 3, 4)
 	cut := func(lo, hi int) *tensor.Tensor {
 		return build(func(p []int) float64 { return at(x, p[0], lo+p[1], p[2]) }, 2, hi-lo, 4)
 	}
-	runCases(t, map[string]opCase{
+	return map[string]opCase{
 		"Split": {[]*tensor.Tensor{x}, func(g *graph) {
 			g.node("Split", []string{"x", g.ints("sizes", 2, 4)}, []string{"first", "out"}, attr("axis", int64(1)))
 		}, cut(2, 6)},
@@ -270,20 +299,20 @@ func TestMovements(t *testing.T) {
 			}
 			return at(x, p[0], p[1]-1, p[2])
 		}, 2, 9, 5)},
-	})
+	}
 }
 
-func TestBroadcasts(t *testing.T) {
+func broadcasts() map[string]opCase {
 	x, y, row := random(1, 2, 3, 4), random(2, 2, 1, 4), random(3, 4)
 	binary := func(op string, a, b *tensor.Tensor, f func(p []int) float64) opCase {
 		return opCase{[]*tensor.Tensor{a, b}, func(g *graph) { g.node(op, []string{"x", "y"}, []string{"out"}) }, build(f, 2, 3, 4)}
 	}
-	runCases(t, map[string]opCase{
+	return map[string]opCase{
 		"Add middle":   binary("Add", x, y, func(p []int) float64 { return at(x, p...) + at(y, p[0], 0, p[2]) }),
 		"Mul last":     binary("Mul", x, row, func(p []int) float64 { return at(x, p...) * at(row, p[2]) }),
 		"Sub reversed": binary("Sub", row, x, func(p []int) float64 { return at(row, p[2]) - at(x, p...) }),
 		"Mul constant": {[]*tensor.Tensor{x}, func(g *graph) {
 			g.node("Mul", []string{"x", g.weight("c", tensor.Of([]float32{0.18215}, 1))}, []string{"out"})
 		}, mapped(x, func(v float64) float64 { return v * float64(float32(0.18215)) })},
-	})
+	}
 }

@@ -31,6 +31,9 @@ const Version = "1.30.0"
 type Env struct {
 	library string
 	*probed
+	// webgpu holds an element while a session uses WebGPU: sessions share one
+	// queue of commands there, which threads must not enter at once.
+	webgpu chan struct{}
 }
 
 // loaded holds the process's Env: the binding and the library itself keep
@@ -78,7 +81,7 @@ func load(path string) (*Env, error) {
 	if err := initialize(path); err != nil {
 		return nil, &Error{Op: "open library", Code: CodeLibrary, Message: err.Error()}
 	}
-	e := &Env{library: path, probed: p}
+	e := &Env{library: path, probed: p, webgpu: make(chan struct{}, 1)}
 	// The arena never gives its first region back; this makes it a small one.
 	return e, e.Check(context.Background())
 }

@@ -46,6 +46,7 @@ type Session struct {
 	session   *ortgo.DynamicAdvancedSession
 	operators *winograd.Operator
 	device    *deviceSession // nil on the CPU
+	turn      chan struct{}  // holds an element while the device is in use; nil on the CPU
 }
 
 // NewSession makes the model ready to run. Weights in external files are
@@ -68,6 +69,8 @@ func (e *Env) NewSession(m *onnx.Model, o Options) (*Session, error) {
 	if err != nil {
 		return nil, &Error{Op: op, Code: CodeModel, Message: err.Error()}
 	}
+	s.turn = e.turn(o.Device)
+	defer s.enter()()
 	if err := s.open(data, o); err != nil {
 		return nil, wrap(op, CodeModel, s.provider, err)
 	}
@@ -340,6 +343,7 @@ func (s *Session) Close() error {
 	if s.session == nil {
 		return nil
 	}
+	defer s.enter()()
 	if s.device != nil {
 		s.device.close()
 	}
