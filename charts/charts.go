@@ -185,15 +185,15 @@ func version(data map[string]string, name string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// pinnedText lists models with their digests, one a line.
+// pinnedText lists models with their digests, one a line, under the names of files where a workflow has a label.
 func pinnedText(names []string, lock *models.Lock) string {
 	var lines []string
 	for _, name := range sortedNames(names) {
 		if e, ok := find(lock, name); ok {
-			lines = append(lines, name+"@sha256:"+e.SHA256)
+			lines = append(lines, e.Name+"@sha256:"+e.SHA256)
 		}
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(sortedNames(lines), "\n")
 }
 
 func find(lock *models.Lock, name string) (models.Entry, bool) {

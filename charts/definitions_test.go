@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyrun/comfyrun/charts"
+	"github.com/comfyrun/comfyrun/engine/models"
 )
 
 func definitionsOf(classes ...string) (all []charts.Definition) {
@@ -131,5 +132,28 @@ func TestLabelsAndNamespaces(t *testing.T) {
 		if _, err := charts.New(nil, charts.Options{Name: "x", Namespace: namespace}); (err == nil) != ok {
 			t.Errorf("namespace %q: %v", namespace, err)
 		}
+	}
+}
+
+// A workflow that names a model by a label gets what the label leads to, and the label with it.
+func TestLabelsOfModels(t *testing.T) {
+	all := lock()
+	for i, label := range []string{"stable", "canary"} {
+		e := all.Models[0]
+		e.Name, e.Labels, e.SHA256 = "checkpoints/portrait/"+label+".safetensors", []string{label}, strings.Repeat(string('c'+rune(i)), 64)
+		all.Set(e)
+	}
+	sources := []charts.Source{{Name: "w", Graph: graph(t, 1, "x"), Models: []string{"checkpoints/portrait@canary", "checkpoints/portrait/canary.safetensors"}}}
+	b := bundle(t, sources, charts.Options{Name: "x", Lock: all})
+	want := "checkpoints/portrait/canary.safetensors@sha256:" + strings.Repeat("d", 64)
+	if got := b.Maps[0].Annotations[charts.Domain+"/models"]; got != want {
+		t.Errorf("the workflow needs %q, want %q", got, want)
+	}
+	part, err := models.ParseLock([]byte(b.Maps[1].Data[charts.LockKey]))
+	if err != nil || len(part.Models) != 1 {
+		t.Fatalf("the part of the lock: %v, %v", part, err)
+	}
+	if e, ok := part.Find("checkpoints/portrait@canary"); !ok || e.SHA256 != strings.Repeat("d", 64) {
+		t.Errorf("the label leads to %+v", e)
 	}
 }

@@ -196,8 +196,9 @@ func bundledFiles(args []string) ([]string, error) {
 		}
 		before := len(files)
 		for _, e := range entries {
-			if isWorkflowName(e.Name()) && !e.IsDir() {
-				files = append(files, filepath.Join(arg, e.Name()))
+			file := filepath.Join(arg, e.Name())
+			if info, err := os.Stat(file); isWorkflowName(e.Name()) && (err != nil || !info.IsDir()) {
+				files = append(files, file)
 			}
 		}
 		if len(files) == before {

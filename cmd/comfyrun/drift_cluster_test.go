@@ -129,92 +129,112 @@ spec:
       volumes: [{name: workflows, emptyDir: {}}]
 `
 
+// bundled is a bundle, the workflows that it is made of, and a cluster that gets it by Kustomize.
+type bundled struct {
+	server          apiServer
+	dir, flows, out string
+}
+
+func (b *bundled) bundle(t *testing.T) {
+	t.Helper()
+	runExpecting(t, 0, "bundle", b.flows, "--nodes", b.flows, "-o", b.out, "--name", "shop", "--with", "kustomize")
+	runExpecting(t, 0, "bundle", "--check", b.out)
+}
+
+func (b *bundled) apply(t *testing.T) {
+	t.Helper()
+	b.server.do(t, "apply", "--server-side", "--force-conflicts", "-k", b.dir)
+}
+
+// drift wants an exit code and texts in what drift says.
+func (b *bundled) drift(t *testing.T, code int, want ...string) {
+	t.Helper()
+	said := runExpecting(t, code, "drift", b.out, "--kubectl", b.server.kubectl, "--kubeconfig", b.server.config)
+	for _, text := range want {
+		if !strings.Contains(strings.Join(strings.Fields(said), " "), text) {
+			t.Errorf("drift says\n%s, want %q", said, text)
+		}
+	}
+}
+
+func promptText(prompt string) string {
+	return fmt.Sprintf(`{"6": {"class_type": "CLIPTextEncode", "inputs": {"text": %q, "clip": ["4", 1]}}}`, prompt)
+}
+
 // A real API server takes what bundle writes, the largest workflow too, and drift tells what is changed there.
 func TestDriftOnCluster(t *testing.T) {
 	t.Setenv("COMFYRUN_HOME", t.TempDir())
-	server := startServer(t)
 	dir := t.TempDir()
-	flows, out := filepath.Join(dir, "flows"), filepath.Join(dir, "out")
-	if err := os.Mkdir(flows, 0o755); err != nil {
+	b := &bundled{startServer(t), dir, filepath.Join(dir, "flows"), filepath.Join(dir, "out")}
+	if err := os.Mkdir(b.flows, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	workflow := func(prompt string) string {
-		return fmt.Sprintf(`{"6": {"class_type": "CLIPTextEncode", "inputs": {"text": %q, "clip": ["4", 1]}}}`, prompt)
-	}
-	writeText(t, filepath.Join(flows, "portrait.json"), workflow("a red house"))
-	writeText(t, filepath.Join(flows, "large.json"), workflow(largest(t)))
-	writeText(t, filepath.Join(dir, "huge.json"), workflow(strings.Repeat("house ", 3<<20/6)))
+	writeText(t, filepath.Join(dir, "huge.json"), promptText(strings.Repeat("house ", 3<<20/6)))
 	runExpecting(t, 2, "bundle", filepath.Join(dir, "huge.json"))
+	writeText(t, filepath.Join(b.flows, "portrait.json"), promptText("a red house"))
+	writeText(t, filepath.Join(b.flows, "large.json"), promptText(largest(t)))
+	writeText(t, filepath.Join(b.flows, "Grey.node.json"), fmt.Sprintf(greyNode, 0))
+	writeText(t, filepath.Join(b.flows, "grey.json"), `{"1": {"class_type": "Grey", "inputs": {"size": 64}}}`)
 	writeText(t, filepath.Join(dir, "server.yaml"), deployment)
 	writeText(t, filepath.Join(dir, "kustomization.yaml"), "resources: [server.yaml]\ncomponents: [out]\n")
-	writeText(t, filepath.Join(flows, "Grey.node.json"), fmt.Sprintf(greyNode, 0))
-	writeText(t, filepath.Join(flows, "grey.json"), `{"1": {"class_type": "Grey", "inputs": {"size": 64}}}`)
-	bundle := func() {
-		runExpecting(t, 0, "bundle", flows, "--nodes", flows, "-o", out, "--name", "shop", "--with", "kustomize")
-		runExpecting(t, 0, "bundle", "--check", out)
-	}
-	drift := func(code int) string {
-		return runExpecting(t, code, "drift", out, "--kubectl", server.kubectl, "--kubeconfig", server.config)
-	}
-	expect := func(text, want string) {
-		t.Helper()
-		if !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
-			t.Errorf("drift says\n%s, want %q", text, want)
-		}
-	}
 
-	bundle()
-	drift(1)
-	server.do(t, "apply", "--server-side", "-k", dir)
-	expect(drift(0), "mounted by deployment/server")
+	b.bundle(t)
+	b.drift(t, 1)
+	b.apply(t)
+	b.drift(t, 0, "mounted by deployment/server")
+	b.edits(t)
+	b.goesBack(t)
 
-	name := "configmap/" + nameOf(t, out, "portrait")
-	object := strings.ReplaceAll(server.do(t, "get", name, "-o", "json"), "red", "blue")
-	writeText(t, filepath.Join(dir, "edited.json"), object)
-	if refused, err := exec.Command(server.kubectl, "--kubeconfig", server.config, "replace", "-f", filepath.Join(dir, "edited.json")).CombinedOutput(); err == nil {
+	writeText(t, filepath.Join(b.flows, "portrait.json"), promptText("a green house"))
+	b.bundle(t)
+	b.drift(t, 1, "missing portrait", "other portrait")
+	b.apply(t)
+	b.drift(t, 0, "kept portrait")
+}
+
+// edits changes a ConfigMap by hand, in each way that Kubernetes lets people do it.
+func (b *bundled) edits(t *testing.T) {
+	s, name := b.server, nameOf(t, b.out, "portrait")
+	edited := filepath.Join(b.dir, "edited.json")
+	writeText(t, edited, strings.ReplaceAll(s.do(t, "get", "configmap", name, "-o", "json"), "red", "blue"))
+	if refused, err := exec.Command(s.kubectl, "--kubeconfig", s.config, "replace", "-f", edited).CombinedOutput(); err == nil {
 		t.Errorf("an immutable ConfigMap is replaced: %s", refused)
 	}
-	server.do(t, "delete", name)
-	expect(drift(1), "missing portrait")
-	server.do(t, "create", "-f", filepath.Join(dir, "edited.json"))
-	expect(drift(1), `"text": "a blue house" instead of "text": "a red house"`)
-	server.do(t, "delete", name)
-	server.do(t, "apply", "--server-side", "-k", dir)
-	drift(0)
+	s.do(t, "delete", "configmap", name)
+	b.drift(t, 1, "missing portrait")
+	s.do(t, "create", "-f", edited)
+	b.drift(t, 1, `"text": "a blue house" instead of "text": "a red house"`)
+	s.do(t, "delete", "configmap", name)
+	b.apply(t)
+	b.drift(t, 0)
 
-	server.do(t, "label", name, "comfyrun.github.io/bundle-")
-	expect(drift(0), "same portrait")
-	server.do(t, "delete", name)
-	writeText(t, filepath.Join(dir, "portrait.json"), workflow("a blue house"))
-	server.do(t, "create", "configmap", strings.TrimPrefix(name, "configmap/"), "--from-file", filepath.Join(dir, "portrait.json"))
-	expect(drift(1), "edited portrait")
-	server.do(t, "delete", name)
-	server.do(t, "apply", "--server-side", "-k", dir)
-	drift(0)
+	s.do(t, "label", "configmap", name, "comfyrun.github.io/bundle-")
+	b.drift(t, 0, "same portrait")
+	s.do(t, "delete", "configmap", name)
+	writeText(t, filepath.Join(b.dir, "portrait.json"), promptText("a blue house"))
+	s.do(t, "create", "configmap", name, "--from-file", filepath.Join(b.dir, "portrait.json"))
+	b.drift(t, 1, "edited portrait")
+	s.do(t, "delete", "configmap", name)
+	b.apply(t)
+	b.drift(t, 0)
+}
 
-	before := nameOf(t, out, "Grey.node")
-	writeText(t, filepath.Join(flows, "Grey.node.json"), fmt.Sprintf(greyNode, 255))
-	bundle()
-	expect(drift(1), "missing Grey.node")
-	server.do(t, "apply", "--server-side", "-k", dir)
-	expect(drift(0), "kept Grey.node")
+// goesBack changes a definition, and has the workload name the one before it: then the bundle is not what runs.
+func (b *bundled) goesBack(t *testing.T) {
+	before := nameOf(t, b.out, "Grey.node")
+	writeText(t, filepath.Join(b.flows, "Grey.node.json"), fmt.Sprintf(greyNode, 255))
+	b.bundle(t)
+	b.drift(t, 1, "missing Grey.node")
+	b.apply(t)
+	b.drift(t, 0, "kept Grey.node")
 
-	// Going back is the earlier name in the workload; then the bundle is not what runs.
-	server.do(t, "patch", "deployment", "server", "--type=json", "-p",
+	b.server.do(t, "patch", "deployment", "server", "--type=json", "-p",
 		fmt.Sprintf(`[{"op": "replace", "path": "/spec/template/spec/volumes/0/projected/sources/3/configMap/name", "value": %q}]`, before))
-	expect(drift(1), "other Grey.node "+nameOf(t, out, "Grey.node"))
-	server.do(t, "delete", "configmap", before)
-	expect(drift(1), "missing "+before+" "+before+" mounted by deployment/server; neither the bundle nor the cluster has it")
-	server.do(t, "apply", "--server-side", "--force-conflicts", "-k", dir)
-	drift(0)
-
-	writeText(t, filepath.Join(flows, "portrait.json"), workflow("a green house"))
-	bundle()
-	text := drift(1)
-	expect(text, "missing portrait")
-	expect(text, "other portrait")
-	server.do(t, "apply", "--server-side", "-k", dir)
-	expect(drift(0), "kept portrait")
+	b.drift(t, 1, "other Grey.node "+nameOf(t, b.out, "Grey.node"))
+	b.server.do(t, "delete", "configmap", before)
+	b.drift(t, 1, "missing "+before+" "+before+" mounted by deployment/server; neither the bundle nor the cluster has it")
+	b.apply(t)
+	b.drift(t, 0)
 }
 
 const greyNode = `{"class_type": "Grey", "inputs": {"size": {"to": ["1.width", "1.height"]}}, "outputs": {"image": {"from": ["1", 0]}},
