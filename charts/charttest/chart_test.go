@@ -63,6 +63,56 @@ func conform(t *testing.T, render string) {
 	mustRun(t, "kubeconform", "-strict", "-schema-location", schemas, file)
 }
 
+// Whatever selects pods finds some, also the rules that spread them.
+func TestSelectors(t *testing.T) {
+	for _, file := range valuesFiles(t) {
+		render, err := template(t, helms[0], "ai", "-f", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pods []object
+		for _, o := range objects(t, render) {
+			if podSpec(o) != nil {
+				labels, _ := at(o, "spec", "template", "metadata", "labels").(object)
+				pods = append(pods, labels)
+			}
+		}
+		for _, o := range objects(t, render) {
+			name := text(o, "kind") + " " + text(o, "metadata", "name")
+			for _, selector := range selectors(o) {
+				if !slices.ContainsFunc(pods, func(labels object) bool { return matches(selector, labels) }) {
+					t.Errorf("%s: %s selects %v, which no pod has", file, name, selector)
+				}
+			}
+			for _, spread := range list(podSpec(o), "topologySpreadConstraints") {
+				labels, _ := at(o, "spec", "template", "metadata", "labels").(object)
+				if selector, _ := at(spread, "labelSelector", "matchLabels").(object); !matches(selector, labels) {
+					t.Errorf("%s: %s is spread by %v, which its pods do not have", file, name, selector)
+				}
+			}
+		}
+	}
+}
+
+func selectors(o object) (all []object) {
+	for _, path := range [][]string{{"spec", "selector", "matchLabels"}, {"spec", "podSelector", "matchLabels"}, {"spec", "selector"}} {
+		selector, _ := at(o, path...).(object)
+		if _, nested := selector["matchLabels"]; len(selector) > 0 && !nested && o["kind"] != "ServiceMonitor" {
+			all = append(all, selector)
+		}
+	}
+	return all
+}
+
+func matches(selector, labels object) bool {
+	for key, value := range selector {
+		if labels[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
 // The schemas are strict: what they let pass says something.
 func TestSchemasRefuse(t *testing.T) {
 	render, err := template(t, helms[0], "ai")
@@ -174,6 +224,8 @@ func TestRefused(t *testing.T) {
 		{"workflows.chartFiles=false,jobs.batch[0].name=a,jobs.batch[0].workflow=x,jobs.batch[0].shards=2,jobs.batch[0].outputClaim=c", `jobs.batch "a": workflow "x" is named`},
 		{"workflows.chartFiles=false,workflows.warmup[0]=x", `workflow "x" is named`},
 		{"auth.existingSecret=", "existingSecret"},
+		{"model.cache.accessMode=ReadOnlyMany", "/model/cache/accessMode"},
+		{"extraEnv[0].name=DEBUG,extraEnv[0].value=true", "/extraEnv/0/value"},
 		{"service.type=Bogus", "type"},
 		{"ingress.enabled=true", "hosts"},
 		{"httpRoute.enabled=true", "parentRefs"},
