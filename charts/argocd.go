@@ -12,7 +12,7 @@ import (
 // checkRepo says what Argo CD misses to find bundle and chart.
 func (t Targets) checkRepo() error {
 	if t.Repo == "" || t.Path == "" {
-		return errors.New("Argo CD needs the URL of the repository that it follows (--repo), and the bundle's path in it (--repo-path)")
+		return errors.New("an Application needs the URL of the repository that it follows (--repo), and the bundle's path in it (--repo-path)")
 	}
 	if outside(path.Clean(t.Path)) || path.Clean(t.Path) == "." && t.To(ToApplicationSet) && len(t.Environments) == 0 {
 		return fmt.Errorf("path of the bundle in the repository %q: it is that of a folder inside, without / in front", t.Path)
