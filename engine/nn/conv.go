@@ -38,7 +38,7 @@ func ConvAdd(p Scope, x *Value, plus *Value, w Window) *Value {
 	if y := winogradConv(p, x, w, out, plus); y != nil {
 		return y
 	}
-	return Conv(p, x, out, w).Add(plus)
+	return sumOf(Conv(p, x, out, w), plus)
 }
 
 func conv(x, weight, bias *Value, w Window) *Value {

@@ -4,8 +4,8 @@ package nn
 // architectures, and for ONNX's convolutions. Where GPUs work, channels come
 // last: the runtimes' providers turn convolutions round, and put a Transpose
 // before and behind each; two that meet cancel each other. So on GPUs what can
-// do with channels last takes them so, and no Transpose remains but at the
-// ends of the graph.
+// do with channels last takes them so, and on CUDA no Transpose remains but at
+// the ends of the graph.
 
 // channelsLast returns a picture as [batch, height, width, channel].
 func (v *Value) channelsLast() *Value {
@@ -59,4 +59,10 @@ func ConvPicture(p Scope, x, like *Value) *Value {
 		return Conv(p, Picture(x, like), like.Dim(1), Same(1))
 	}
 	return Picture(Linear(p, x, like.Dim(1)), like)
+}
+
+// sizesLast returns the sizes of a picture with channels last as int64: the
+// graph's batch, height and width as given, and a number of channels.
+func (b *builder) sizesLast(size *Value, channels int) *Value {
+	return Concat(0, b.batchSize(), size, b.ints(channels))
 }

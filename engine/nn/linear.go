@@ -115,16 +115,19 @@ func (v *Value) reshapedTo(shape []int) *Value {
 	if shape[0] != Any {
 		return v.Reshape(shape...)
 	}
-	b := v.b
+	rest := v.b.ints(shape[1:]...)
+	sizes := v.b.once("batch and "+rest.name, func() *Value { return Concat(0, v.b.batchSize(), rest) })
+	return v.b.apply(call{op: "Reshape", in: []*Value{v, sizes}}, shape)
+}
+
+// batchSize returns the size of the batch as a vector of one int64.
+func (b *builder) batchSize() *Value {
 	if b.batch == nil {
 		failf("no input of the graph has a batch")
 	}
-	size := b.once("batch", func() *Value {
+	return b.once("batch", func() *Value {
 		return b.apply(call{
 			op: "Shape", in: []*Value{b.batch}, attrs: []onnx.Attr{attr("start", int64(0)), attr("end", int64(1))}, elem: onnx.Int64,
 		}, []int{1})
 	})
-	rest := b.ints(shape[1:]...)
-	sizes := b.once("batch and "+rest.name, func() *Value { return Concat(0, size, rest) })
-	return b.apply(call{op: "Reshape", in: []*Value{v, sizes}}, shape)
 }

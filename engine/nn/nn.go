@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/comfyrun/comfyrun/engine/onnx"
@@ -116,11 +117,33 @@ func (t Target) Build(name string, w Weights, architecture func(Scope)) (g *Grap
 		}
 	}()
 	architecture(Scope{b: b})
+	b.prune()
 	b.findUnexpected()
 	if err := b.problems.orNil(); err != nil {
 		return nil, err
 	}
 	return b.graph, nil
+}
+
+// prune removes nodes of which nothing is used: pictures are turned round before
+// it is known what looks at them. Graphs for the CPU have none.
+func (b *builder) prune() {
+	used := map[string]bool{}
+	for _, o := range b.graph.ONNX.Outputs {
+		used[o.Name] = true
+	}
+	var kept []onnx.Node
+	for _, n := range slices.Backward(b.graph.ONNX.Nodes) {
+		if !slices.ContainsFunc(n.Outputs, func(o string) bool { return used[o] }) && !b.target.onCPU() {
+			continue
+		}
+		for _, in := range n.Inputs {
+			used[in] = true
+		}
+		kept = append(kept, n)
+	}
+	slices.Reverse(kept)
+	b.graph.ONNX.Nodes = kept
 }
 
 // findUnexpected notes the weights that the graph did not ask for. While a size

@@ -1,6 +1,10 @@
 package nn
 
-import "github.com/comfyrun/comfyrun/engine/onnx"
+import (
+	"slices"
+
+	"github.com/comfyrun/comfyrun/engine/onnx"
+)
 
 // groups is the number of groups of GroupNorm.
 const groups = 32
@@ -44,18 +48,61 @@ func (v *Value) normalisesGroups() bool {
 }
 
 // fusedGroupNorm is GroupNorm by one operator, which wants channels last, and
-// its scale and shift in float32.
+// its scale and shift in float32. Where x is a sum that nothing else has used so
+// far the operator adds too.
 func fusedGroupNorm(p Scope, x *Value, eps float32, silu bool) *Value {
-	c, activation := x.Dim(1), int64(0)
+	b, c, activation := x.b, x.Dim(1), int64(0)
 	if silu {
 		activation = 1
 	}
 	scale := p.param(view{label: "weight", shape: []int{c}, elem: onnx.Float})
 	shift := p.param(view{label: "bias", shape: []int{c}, elem: onnx.Float})
-	in := x.working().channelsLast()
-	return x.b.apply(call{op: "GroupNorm", domain: microsoft, in: []*Value{in, scale, shift}, attrs: []onnx.Attr{
+	attrs := []onnx.Attr{
 		attr("epsilon", eps), attr("groups", int64(groups)), attr("activation", activation), attr("channels_last", int64(1)),
-	}}, in.shape).channelsFirst()
+	}
+	if x.addends == nil || !b.withdraw(x) {
+		in := x.working().channelsLast()
+		return b.apply(call{op: "GroupNorm", domain: microsoft, in: []*Value{in, scale, shift}, attrs: attrs}, in.shape).channelsFirst()
+	}
+	in, plus := x.addends[0].channelsLast(), x.addends[1].addedLast()
+	y, sum := b.next("SkipGroupNorm", in), b.next("SkipGroupNorm.sum", in)
+	b.node("SkipGroupNorm", microsoft, []*Value{in, scale, shift, plus}, []string{y.name, sum.name}, attrs)
+	sum.first, x.last = x, sum
+	b.node("Transpose", "", []*Value{sum}, []string{x.name}, []onnx.Attr{attr("perm", []int64{0, 3, 1, 2})})
+	return y.channelsFirst()
+}
+
+// sumOf returns v + o, whose shape is v's or has height and width 1, so that an
+// operator behind can take the sum over.
+func sumOf(v, o *Value) *Value {
+	sum := v.Add(o)
+	if v.b.target.Provider == CUDA && v.elem == o.elem {
+		sum.addends = []*Value{v, o}
+	}
+	return sum
+}
+
+// addedLast returns a picture with channels last, or one of a single pixel.
+func (v *Value) addedLast() *Value {
+	if v.shape[2] == 1 && v.shape[3] == 1 {
+		return v.Reshape(0, 1, 1, v.Dim(1))
+	}
+	return v.channelsLast()
+}
+
+// withdraw removes the node that makes v from the graph, if no node uses v.
+func (b *builder) withdraw(v *Value) bool {
+	nodes := b.graph.ONNX.Nodes
+	for i := len(nodes) - 1; i >= 0; i-- {
+		if slices.Contains(nodes[i].Inputs, v.name) {
+			return false
+		}
+		if slices.Contains(nodes[i].Outputs, v.name) {
+			b.graph.ONNX.Nodes = slices.Delete(nodes, i, i+1)
+			return true
+		}
+	}
+	return false
 }
 
 // LayerNorm normalises the last dimension, eps 1e-5, then scales and shifts.

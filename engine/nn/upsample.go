@@ -8,18 +8,33 @@ import (
 // Upsample repeats each pixel of [batch, channel, height, width] n times in
 // both directions.
 func Upsample(x *Value, n int) *Value {
-	scales := x.b.floats([]float32{1, 1, float32(n), float32(n)}, 4)
-	return x.b.apply(call{op: "Resize", in: []*Value{x, nil, scales}, attrs: []onnx.Attr{
-		attr("mode", "nearest"), attr("coordinate_transformation_mode", "asymmetric"), attr("nearest_mode", "floor"),
-	}}, []int{x.shape[0], x.shape[1], Any, Any})
+	factor := float32(n)
+	if !x.b.target.resizesLast() {
+		scales := x.b.floats([]float32{1, 1, factor, factor}, 4)
+		return x.b.apply(call{op: "Resize", in: []*Value{x, nil, scales}, attrs: repeated()}, []int{x.shape[0], x.shape[1], Any, Any})
+	}
+	last, scales := x.channelsLast(), x.b.floats([]float32{1, factor, factor, 1}, 4)
+	return x.b.apply(call{op: "Resize", in: []*Value{last, nil, scales}, attrs: repeated()}, last.shape).channelsFirst()
 }
 
 // UpsampleTo repeats pixels until x has the height and width of like.
 func UpsampleTo(x, like *Value) *Value {
-	return x.resizedWith(like.size(), []onnx.Attr{
-		attr("mode", "nearest"), attr("coordinate_transformation_mode", "asymmetric"), attr("nearest_mode", "floor"),
-	})
+	if !x.b.target.resizesLast() {
+		return x.resizedWith(like.size(), repeated())
+	}
+	last := x.channelsLast()
+	sizes := x.b.sizesLast(like.size(), x.Dim(1))
+	return x.b.apply(call{op: "Resize", in: []*Value{last, nil, nil, sizes}, attrs: repeated()}, last.shape).channelsFirst()
 }
+
+// repeated are the attributes of Resize for repeating pixels.
+func repeated() []onnx.Attr {
+	return []onnx.Attr{attr("mode", "nearest"), attr("coordinate_transformation_mode", "asymmetric"), attr("nearest_mode", "floor")}
+}
+
+// resizesLast reports whether pictures are best resized with channels last:
+// CUDA's Resize works on any dimensions, and no Transpose passes it.
+func (t Target) resizesLast() bool { return t.Provider == CUDA }
 
 // UpConv doubles height and width by repeating pixels and applies a 3x3
 // convolution.

@@ -22,6 +22,7 @@ type Value struct {
 	// last is the same picture with channels last, first with channels first:
 	// see channelsLast.
 	last, first *Value
+	addends     []*Value // what v is the sum of, where sumOf made it
 }
 
 // Rank returns the number of dimensions.
@@ -80,9 +81,15 @@ func (b *builder) apply(c call, shape []int) *Value {
 	if c.elem == 0 {
 		c.elem = c.in[0].elem
 	}
-	v := b.value(fmt.Sprintf("%s.%d", c.op, b.last+1), c.elem, shape)
+	v := b.next(c.op, c.in[0])
+	v.elem, v.shape = c.elem, slices.Clone(shape)
 	b.node(c.op, c.domain, c.in, []string{v.name}, c.attrs)
 	return v
+}
+
+// next returns an output for the next node, of the type and shape of like.
+func (b *builder) next(name string, like *Value) *Value {
+	return b.value(fmt.Sprintf("%s.%d", name, b.last+1), like.elem, like.shape)
 }
 
 func attr(name string, value any) onnx.Attr { return onnx.Attr{Name: name, Value: value} }

@@ -52,6 +52,7 @@ func Networks(t testing.TB) map[string]Network {
 	sdxl, err := arch.DetectUNet(f)
 	must(t, err)
 	all["sdxl-full unet"] = Network{sdxl.Model, sdxl.UNet.Build, f, true}
+	all.addWide(t)
 	all.addVariants(t)
 	all.addControlNets(t)
 	all.addAdapters(t)
@@ -87,6 +88,15 @@ func (l list) addCheckpoint(t testing.TB, name string) {
 	for _, text := range c.Text {
 		l[name+" "+text.Name] = Network{arch.Tower(text.Weights), text.Net.Build, f, large}
 	}
+}
+
+// addWide adds a UNet of few blocks which are as wide as those of Stable
+// Diffusion, for operators that are made for these widths.
+func (l list) addWide(t testing.TB) {
+	f := File(weightstest.UNet{Channels: 320, In: 4, Multiples: []int{1}, Depths: []int{1}, Middle: -2, Blocks: 1, Context: 64}.Shapes())
+	c, err := arch.DetectUNet(f)
+	must(t, err)
+	l["wide unet"] = Network{c.Model, c.UNet.Build, f, false}
 }
 
 // addVariants adds a UNet with each patch, with and without residuals.
