@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -57,41 +57,67 @@ func runtimeCommand() *cobra.Command {
 
 const runtimeInstallHelp = `Install puts the ONNX Runtime release that this program is tested with into a folder of the user's; nothing is installed
 system-wide. The library comes out of a package that npm or, without npm, pip fetches with the configuration they have,
-and is checked against sha256 digests built into the program. A library that is there already and fits is kept.`
+and is checked against sha256 digests built into the program. A library that is there already and fits is kept.
+
+npm's build for x86-64 can use WebGPU (Vulkan), too: --provider webgpu insists on it. --provider cuda fetches the build for
+NVIDIA's GPUs and the libraries of CUDA 13 and cuDNN 9 that it needs, 1.2 GB of packages and 1.6 GB when installed, into the
+folder "cuda" in the library's folder, with pip. The driver is not among them. NVIDIA's libraries come under NVIDIA's
+licence terms, which are put beside them: LICENSE.cuda and LICENSE.cudnn. What is there and fits is kept, so that an
+installation that was interrupted is taken up again by the same command.`
+
+// runtimeInstall is the command line of runtime install.
+type runtimeInstall struct {
+	dir, provider  string
+	dryRun, asJSON bool
+	options        ort.InstallOptions
+}
 
 func runtimeInstallCommand() *cobra.Command {
-	var dir string
-	var dryRun, asJSON bool
-	var options ort.InstallOptions
+	var o runtimeInstall
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Fetch the pinned library with npm or pip",
 		Long:  runtimeInstallHelp,
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dryRun {
-				return printPlan(cmd.OutOrStdout(), options, asJSON)
-			}
-			home, err := homeOf(cmd)
-			if err != nil {
-				return err
-			}
-			if dir == "" {
-				dir = home.Lib()
-			}
-			done, err := ort.Install(cmd.Context(), dir, options)
-			if err != nil {
-				return err
-			}
-			return printInstalled(cmd.OutOrStdout(), done, asJSON)
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "folder for the library (default home's lib)")
-	cmd.Flags().StringVar(&options.Source, "source", "", "npm or pip (default the first that works)")
-	cmd.Flags().StringVar(&options.Arch, "arch", "", "amd64 or arm64 (default this machine's)")
-	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print what would be fetched, with its digests")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVar(&o.dir, "dir", "", "folder for the library (default home's lib)")
+	cmd.Flags().StringVar(&o.provider, "provider", "cpu", "what to compute on: cpu, webgpu or cuda")
+	cmd.Flags().StringVar(&o.options.Source, "source", "", "npm or pip (default the first that works)")
+	cmd.Flags().StringVar(&o.options.Arch, "arch", "", "amd64 or arm64 (default this machine's)")
+	cmd.Flags().BoolVarP(&o.dryRun, "dry-run", "n", false, "print what would be fetched, with its digests")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+func (o *runtimeInstall) run(cmd *cobra.Command) error {
+	if o.dir == "" {
+		home, err := homeOf(cmd)
+		if err != nil {
+			return err
+		}
+		o.dir = home.Lib()
+	}
+	only := map[string]string{"cpu": "", "webgpu": "npm", "cuda": "pip"}
+	source, ok := only[o.provider]
+	if !ok {
+		return usagef("--provider %s is not known; known are cpu, webgpu and cuda", o.provider)
+	}
+	if source != "" && o.options.Source != "" && o.options.Source != source {
+		return usagef("--provider %s comes from %s, not from %s", o.provider, source, o.options.Source)
+	}
+	if o.provider == "cuda" {
+		return o.cuda(cmd)
+	}
+	o.options.Source = cmp.Or(o.options.Source, source)
+	if o.dryRun {
+		return printPlan(cmd.OutOrStdout(), o.options, o.asJSON)
+	}
+	done, err := ort.Install(cmd.Context(), o.dir, o.options)
+	if err != nil {
+		return err
+	}
+	return printInstalled(cmd.OutOrStdout(), done, o.asJSON)
 }
 
 func printPlan(w io.Writer, options ort.InstallOptions, asJSON bool) error {
@@ -119,41 +145,6 @@ func printInstalled(w io.Writer, done *ort.Installed, asJSON bool) error {
 	}
 	_, err := fmt.Fprintf(w, "%s %s (ONNX Runtime %s, %s's build)\n", what, done.Path, ort.Version, done.Source)
 	return err
-}
-
-func runtimeInfoCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "info",
-		Short: "Tell where the library is, what it is and which providers work",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := libraryOf(cmd)
-			if err != nil {
-				return err
-			}
-			info, err := ort.Inspect(cmd.Context(), path)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), info)
-			}
-			return printInfo(cmd.OutOrStdout(), info)
-		},
-	}
-	addLibraryFlag(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func printInfo(w io.Writer, info *ort.Info) error {
-	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(table, "library\t%s\nversion\t%s\nsha256\t%s\nbuild\t%s\n", info.Path, info.Version, info.SHA256, info.Pin)
-	for _, p := range info.Providers {
-		fmt.Fprintf(table, "provider %s\t%s\n", p.Name, p.State)
-	}
-	return table.Flush()
 }
 
 func printJSON(w io.Writer, v any) error {

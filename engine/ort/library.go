@@ -38,11 +38,14 @@ func Find(explicit string, dirs ...string) (string, error) {
 const CUDAFolder = "cuda"
 
 // FindFor is Find for one provider: for "cuda" it looks into the folders named
-// CUDAFolder within the folders; all other providers are in the library that
-// Find returns.
+// CUDAFolder within the folders, as for a file that has not the CUDA provider
+// beside it; all other providers are in the library that Find returns.
 func FindFor(provider, explicit string, dirs ...string) (string, error) {
 	if info, err := os.Stat(explicit); err == nil && info.Mode().IsRegular() {
-		return explicit, nil
+		if provider != "cuda" || hasCUDA(filepath.Dir(explicit)) {
+			return explicit, nil
+		}
+		explicit = filepath.Dir(explicit)
 	}
 	if explicit != "" {
 		dirs = []string{explicit}
@@ -72,12 +75,16 @@ func cudaFolders(explicit string, dirs []string) []string {
 			folders = append(folders, filepath.Join(dir, CUDAFolder))
 		}
 	}
-	if explicit != "" {
-		if _, err := os.Stat(filepath.Join(explicit, cudaProvider)); err == nil {
-			folders = append(folders, explicit)
-		}
+	if explicit != "" && hasCUDA(explicit) {
+		folders = append(folders, explicit)
 	}
 	return folders
+}
+
+// hasCUDA reports whether a library in the folder can load the CUDA provider.
+func hasCUDA(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, cudaProvider))
+	return err == nil
 }
 
 // inFolder prefers the pinned name, then other releases, the latest by name
