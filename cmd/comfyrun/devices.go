@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/comfyrun/comfyrun/engine/ort"
 	"github.com/comfyrun/comfyrun/engine/ort/gpu"
@@ -13,8 +16,9 @@ import (
 
 // severalDevices reads --device of commands that run several workflows at a time: devices separated by commas, and cuda for
 // every GPU. A device that occurs twice runs two workflows at a time. gpus lists the GPUs; where it finds none, whoever opens
-// the device says why.
-func severalDevices(text string, gpus func() ([]ort.Device, error)) (devices []string) {
+// the device says why. All are of one kind, since a process has one build of ONNX Runtime.
+func severalDevices(text string, gpus func() ([]ort.Device, error)) (devices []string, err error) {
+	kind := ""
 	for name := range strings.SplitSeq(text, ",") {
 		name = strings.TrimSpace(name)
 		var found []ort.Device
@@ -27,14 +31,52 @@ func severalDevices(text string, gpus func() ([]ort.Device, error)) (devices []s
 		if len(found) == 0 {
 			devices = append(devices, name)
 		}
+		provider, _, _ := strings.Cut(name, ":")
+		if kind != "" && provider != kind {
+			return nil, usagef("read --device: %q names devices of several kinds; a process uses one", text)
+		}
+		kind = provider
 	}
-	return devices
+	return devices, nil
 }
 
 // usableGPUs are those that --device=cuda stands for.
 func usableGPUs() ([]ort.Device, error) {
 	usable, _, err := ort.CUDADevices()
 	return usable, err
+}
+
+// chooseDevices decides what to run prompts on. The best device, auto, is every GPU if it is one. Where no prompts are run no
+// GPU is looked for.
+func (f *runFlags) chooseDevices(cmd *cobra.Command) ([]string, error) {
+	text := f.device
+	if f.noRun {
+		devices, err := severalDevices(text, func() ([]ort.Device, error) { return nil, nil })
+		return devices[:min(1, len(devices))], err
+	}
+	if text == ort.Auto {
+		find, err := librariesOf(cmd)
+		if err != nil {
+			return nil, err
+		}
+		if best, err := ort.Choose(cmd.Context(), ort.Auto, find); err == nil && best.Device.Provider == "cuda" {
+			text = best.Device.Provider
+		}
+	}
+	return severalDevices(text, usableGPUs)
+}
+
+// settle looks for the devices, so that one that does not work is known before prompts are taken.
+func (m *machine) settle(ctx context.Context) error {
+	for i := range m.seats {
+		place, err := m.seats[i].diffusion.Place(ctx)
+		if err != nil {
+			return err
+		}
+		m.seats[i].device = place.Device.String()
+	}
+	m.seat = m.seats[0]
+	return nil
 }
 
 // hardware is what drivers say of GPUs. Each is asked once a second at most.

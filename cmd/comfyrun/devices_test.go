@@ -34,13 +34,14 @@ func TestSeveralDevices(t *testing.T) {
 		{"cuda", -1, []string{"cuda"}}, // whoever opens it says what is wrong
 		{"cuda:1", 2, []string{"cuda:1"}},
 		{"cuda:0,cuda:2", 4, []string{"cuda:0", "cuda:2"}},
-		{"cuda:0, cpu", 4, []string{"cuda:0", "cpu"}},
+		{"cuda:1, cuda", 2, []string{"cuda:1", "cuda:0", "cuda:1"}},
 		{"cpu,cpu", 0, []string{"cpu", "cpu"}},
-		{"cpu,cuda", 1, []string{"cpu", "cuda:0"}},
+		{"cpu,cuda", 1, nil},
+		{"cuda,webgpu", 1, nil},
+		{"cuda,", 1, nil},
 		{"webgpu", 2, []string{"webgpu"}},
-		{"cuda,", 1, []string{"cuda:0", ""}},
 	} {
-		got := severalDevices(c.flag, func() (list []ort.Device, err error) {
+		got, err := severalDevices(c.flag, func() (list []ort.Device, err error) {
 			if c.gpus < 0 {
 				return nil, errors.New("no driver")
 			}
@@ -49,8 +50,8 @@ func TestSeveralDevices(t *testing.T) {
 			}
 			return list, nil
 		})
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%q with %d GPUs: %s", c.flag, c.gpus, diff)
+		if diff := cmp.Diff(c.want, got); diff != "" || (err != nil) != (c.want == nil) {
+			t.Errorf("%q with %d GPUs: %s %v", c.flag, c.gpus, diff, err)
 		}
 	}
 }

@@ -36,6 +36,7 @@ type runFlags struct {
 	keepTemp time.Duration
 	previews worker.PreviewOptions
 	logs     logFlags
+	noRun    bool // prompts are left to other processes
 }
 
 func (f *runFlags) add(cmd *cobra.Command) {
@@ -44,6 +45,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	f.queue.add(cmd)
 	f.logs.add(cmd)
 	flags := cmd.Flags()
+	flags.Lookup("device").Usage = "where to run: auto, cpu, webgpu, cuda:N, or cuda for every GPU; several separated by commas run a prompt each"
 	flags.StringVar(&f.output, "output", "", "folder of the pictures that workflows save (default home's output)")
 	flags.StringVar(&f.outputs, "outputs", "", "s3://BUCKET/PREFIX: object storage that gets a copy of every saved picture, for servers on other machines")
 	flags.Var(&f.warmup, "warmup", "workflow that is run, without keeping its pictures, before prompts are; may be repeated")
@@ -109,8 +111,7 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if output == "" {
 		output = p.home.Output()
 	}
-	f.devices = severalDevices(f.device, usableGPUs)
-	if p.machine, err = f.machineFlags.open(cmd, output); err != nil {
+	if p.machine, err = f.openMachine(cmd, output); err != nil {
 		return nil, err
 	}
 	err = f.openModels(p)
@@ -132,6 +133,20 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 		Log: p.log, TimeLimit: f.limit, Previews: f.previews, Drain: f.drain,
 	}
 	return p, nil
+}
+
+// openMachine makes a machine with a seat for each device, and looks for these unless no prompts are run.
+func (f *runFlags) openMachine(cmd *cobra.Command, output string) (m *machine, err error) {
+	if f.devices, err = f.chooseDevices(cmd); err != nil {
+		return nil, err
+	}
+	if m, err = f.machineFlags.open(cmd, output); err != nil || f.noRun {
+		return m, err
+	}
+	if err = m.settle(cmd.Context()); err != nil {
+		err = errors.Join(err, m.close())
+	}
+	return m, err
 }
 
 // runners make the machine's seats places at which prompts run.

@@ -16,7 +16,6 @@ type serveFlags struct {
 	runFlags
 	listen  string
 	user    string
-	noRun   bool
 	probes  string
 	safety  safetyFlags
 	options web.Options
