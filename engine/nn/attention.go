@@ -43,15 +43,16 @@ func fusedAttention(q, k, v *Value, h Heads) *Value {
 	return q.b.apply(call{op: "MultiHeadAttention", domain: microsoft, in: []*Value{q, k, v}, attrs: attrs}, q.shape)
 }
 
-// plainAttention has all products of queries and keys in memory at once.
+// plainAttention has all products of queries and keys in memory at once. Its
+// softmax is computed in float32.
 func plainAttention(q, k, v *Value, h Heads) *Value {
-	scores := attentionScores(q, k, h.Count)
+	scores := attentionScores(q, k, h.Count).as(onnx.Float)
 	if h.Causal {
-		scores = scores.Add(later(q).as(q.elem))
+		scores = scores.Add(later(q))
 	}
 	d := v.Dim(-1) / h.Count
 	heads := v.Reshape(0, 0, h.Count, d).Transpose(0, 2, 1, 3)
-	y := product(scores.softmax(), heads, []int{q.shape[0], h.Count, Any, d})
+	y := product(scores.softmax().as(v.elem), heads, []int{q.shape[0], h.Count, Any, d})
 	return y.Transpose(0, 2, 1, 3).Reshape(0, 0, v.Dim(-1))
 }
 

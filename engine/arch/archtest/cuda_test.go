@@ -1,8 +1,8 @@
 package archtest
 
 import (
-	"maps"
-	"slices"
+	"errors"
+	"regexp"
 	"testing"
 
 	"github.com/comfyrun/comfyrun/engine/nn"
@@ -15,18 +15,32 @@ import (
 // CPU.
 func TestCUDAGraphs(t *testing.T) {
 	env := orttest.Env(t)
-	all := Networks(t)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		n := all[name]
-		if n.Large {
-			continue
+	forEach(t, func(t *testing.T, n Network) {
+		want := n.run(t, env, nn.Target{}, ort.Device{})
+		for precision, limit := range map[nn.Precision]float64{nn.Float32: 1e-4, nn.Float16: 0.02} {
+			got := n.run(t, env, nn.Target{Provider: nn.CUDA, Precision: precision}, ort.Device{}, emulate)
+			t.Log(precision, compare(t, want, got, limit))
 		}
-		t.Run(name, func(t *testing.T) {
-			want := n.run(t, env, nn.Target{}, ort.Device{})
-			for precision, limit := range map[nn.Precision]float64{nn.Float32: 1e-4, nn.Float16: 0.1} {
-				got := n.run(t, env, nn.Target{Provider: nn.CUDA, Precision: precision}, ort.Device{}, emulate)
-				t.Log(precision, compare(t, want, got, limit))
-			}
-		})
+	})
+}
+
+// TestCUDASchemas has ONNX Runtime check the graphs for CUDA, operators that only
+// CUDA has included: it finds nothing wrong with them but that the CPU has no
+// such operators.
+func TestCUDASchemas(t *testing.T) {
+	env := orttest.Env(t)
+	lacking := regexp.MustCompile(`(Could not find an implementation|Failed to find kernel) for (com.microsoft.)?(GroupNorm|SkipGroupNorm|BiasSplitGelu|BiasAdd)\(1\)`)
+	n := Networks(t)["wide unet"]
+	for _, precision := range []nn.Precision{nn.Float32, nn.Float16} {
+		g, err := nn.Target{Provider: nn.CUDA, Precision: precision}.Build("wide", n.Weights, n.Build)
+		must(t, err)
+		s, err := env.NewSession(n.Model(t, g), ort.Options{Name: "wide"})
+		if err == nil {
+			s.Close()
+		}
+		var e *ort.Error
+		if !errors.As(err, &e) || !lacking.MatchString(err.Error()) {
+			t.Errorf("%s: got %v, want only operators to be lacking", precision, err)
+		}
 	}
 }

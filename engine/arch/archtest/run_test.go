@@ -13,6 +13,23 @@ import (
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
+// quick names networks that have everything which graphs are made of. The others
+// run where the build tag slow is set: some take half a minute.
+var quick = []string{
+	"adapter", "compact", "controlnet union", "controlnet union hint", "esrgan x4", "sd15-tiny-fp16 clip_l", "sd15-tiny-fp16 vae decoder",
+	"sd21-tiny-fp16 clip_h", "taesd decoder", "taesd encoder", "unet freeu true", "wide unet",
+}
+
+// forEach runs a test for the networks that can be run.
+func forEach(t *testing.T, test func(t *testing.T, n Network)) {
+	all := Networks(t)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if !all[name].Large && (slow || slices.Contains(quick, name)) {
+			t.Run(name, func(t *testing.T) { test(t, all[name]) })
+		}
+	}
+}
+
 // result is what a network gives.
 type result struct {
 	out map[string]*tensor.Tensor

@@ -1,0 +1,6 @@
+//go:build !slow
+
+package archtest
+
+// slow says that tests may take minutes.
+const slow = false
