@@ -10,16 +10,22 @@ import (
 	"github.com/comfyrun/comfyrun/engine/ort/orttest"
 )
 
-// TestCUDAGraphs runs the graphs for CUDA on the CPU, operators that it lacks
-// replaced by others, and compares the results with those of the graphs for the
-// CPU.
-func TestCUDAGraphs(t *testing.T) {
+// TestDeviceGraphs runs the graphs for devices on the CPU, operators that it
+// lacks replaced by others, and compares the results with those of the graphs
+// for the CPU.
+func TestDeviceGraphs(t *testing.T) {
 	env := orttest.Env(t)
 	forEach(t, func(t *testing.T, n Network) {
 		want := n.run(t, env, nn.Target{}, ort.Device{})
-		for precision, limit := range map[nn.Precision]float64{nn.Float32: 1e-4, nn.Float16: 0.02} {
-			got := n.run(t, env, nn.Target{Provider: nn.CUDA, Precision: precision}, ort.Device{}, emulate)
-			t.Log(precision, compare(t, want, got, limit))
+		for _, c := range []struct {
+			target nn.Target
+			limit  float64
+		}{
+			{nn.Target{Provider: nn.CUDA}, 1e-4},
+			{nn.Target{Provider: nn.CUDA, Precision: nn.Float16}, 0.02},
+			{nn.Target{Provider: nn.WebGPU, Precision: nn.Float16}, 0.02},
+		} {
+			t.Log(c.target, compare(t, want, n.run(t, env, c.target, ort.Device{}, emulate), c.limit))
 		}
 	})
 }
