@@ -1,7 +1,7 @@
 # Container images with Docker or Podman; make image makes the CPU image without either, of the same files.
 #
 #   docker build --target cpu  -t comfyrun:VERSION --build-arg VERSION=VERSION .
-#   docker build --target cuda -t comfyrun:VERSION-cuda --build-arg VERSION=VERSION --build-arg CUDA_LIBRARY=FOLDER .
+#   docker build --target cuda -t comfyrun:VERSION-cuda --build-arg VERSION=VERSION .
 #
 # FROM lines have names without a registry; the arguments take others, best by digest: GO_IMAGE=MIRROR/golang@sha256:…
 # A container runs as user 65532, needs no right, and writes to /data (its home) and /tmp only:
@@ -9,7 +9,7 @@
 #   docker run --read-only --tmpfs /tmp -v comfyrun:/data --cap-drop ALL --security-opt no-new-privileges comfyrun:VERSION …
 
 ARG GO_IMAGE=golang:1.26-bookworm
-ARG CUDA_IMAGE=nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04
+ARG CUDA_IMAGE=debian:bookworm-slim
 
 # The program, the ONNX Runtime library that it is pinned to, and what of Debian they need to be opened, in /root-cpu.
 FROM ${GO_IMAGE} AS build
@@ -35,18 +35,22 @@ USER 65532:65532
 EXPOSE 8188
 ENTRYPOINT ["/usr/local/bin/comfyrun"]
 
-# Prepared for the program that computes on CUDA; today's --device knows the CPU only. runtime install fetches no build of
-# build context with the libonnxruntime.so of the pinned version and its libonnxruntime_providers_*.so.
+# The build of ONNX Runtime for CUDA with the libraries of CUDA 13 and cuDNN 9, from PyPI: 1.2 GB to fetch, 1.6 GB in the
+# image. NVIDIA's are under NVIDIA's licence terms, /usr/local/lib/cuda/LICENSE.cuda and LICENSE.cudnn: read them before the image
+# is given to others. The driver is the host's; NVIDIA's container toolkit brings it in (docker run --gpus all).
+FROM build AS cuda-libraries
+RUN bin/comfyrun-image runtime install --provider cuda --dir /cuda-lib
+
 FROM ${CUDA_IMAGE} AS cuda
 ARG VERSION=devel
-ARG CUDA_LIBRARY=lib-cuda
 LABEL org.opencontainers.image.title="comfyrun" org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}"
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libstdc++6 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libstdc++6 zlib1g && rm -rf /var/lib/apt/lists/*
 COPY --from=build --chown=65532:65532 /root-cpu/data/ /data/
-COPY --from=build /root-cpu/usr/local/bin/ /usr/local/bin/
+COPY --from=cuda-libraries /cuda-lib/ /usr/local/lib/
+COPY --from=build /root-cpu/usr/local/ /usr/local/
 COPY --from=build /root-cpu/usr/share/doc/comfyrun/ /usr/share/doc/comfyrun/
-COPY ${CUDA_LIBRARY}/ /usr/local/lib/
 ENV HOME=/data COMFYRUN_HOME=/data TMPDIR=/tmp CUDA_CACHE_PATH=/tmp/cuda
+ENV COMFYRUN_DEVICE=auto NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /data
 USER 65532:65532
 EXPOSE 8188
