@@ -60,10 +60,12 @@ func wrap(op string, code Code, provider string, err error) error {
 }
 
 // What ONNX Runtime's messages say when memory ran out: its own arena, the
-// heap, CUDA and its libraries, and Dawn, which WebGPU stands on.
-var memorySigns = regexp.MustCompile(`Failed to allocate memory|bad_alloc|BFCArena|BFC Arena|out of memory|Out of memory|` +
+// heap, CUDA and its libraries, and Dawn, which WebGPU stands on. There a buffer
+// that could not be made is noticed when it is used, and a tensor beyond the
+// largest buffer is one of too many parts.
+var memorySigns = regexp.MustCompile(`Failed to allocate memory|smaller than requested bytes|bad_alloc|BFCArena|BFC Arena ran out|out of memory|Out of memory|` +
 	`CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)|cudaErrorMemoryAllocation|` +
-	`VK_ERROR_OUT_OF_\w+_MEMORY|Failed to create GPU buffer|max buffer size limit`)
+	`VK_ERROR_OUT_OF_\w+_MEMORY|Failed to create GPU buffer|max buffer size limit|Invalid Buffer|Too many storage buffers`)
 
 // What they say when the device, its driver or a library of it is at fault.
 var deviceSigns = regexp.MustCompile(`Failed to (get|create) (a WebGPU |GPU )?(adapter|device|instance)|[Nn]o supported adapters|Failed to get a WebGPU|` +
@@ -72,7 +74,7 @@ var deviceSigns = regexp.MustCompile(`Failed to (get|create) (a WebGPU |GPU )?(a
 
 func says(message string, signs *regexp.Regexp) bool { return signs.MatchString(message) }
 
-var sizes = regexp.MustCompile(`(?:requested buffer of size |trying to allocate |size=|[Bb]uffer size \(?)(\d+)`)
+var sizes = regexp.MustCompile(`(?:requested buffer of size |requested bytes of |trying to allocate |size=|[Bb]uffer size \(?)(\d+)`)
 
 // needed returns the bytes that a message says were asked for, or 0.
 func needed(message string) int64 {
