@@ -347,3 +347,46 @@ func TestRunnersUnderLoad(t *testing.T) {
 	close(stop)
 	beside.Wait()
 }
+
+// What two prompts tell at once reaches their own clients, each in order.
+func TestEventsOfSeveral(t *testing.T) {
+	b := newCrew(t, nil, nil)
+	b.worker.Previews.Method = "auto"
+	b.start()
+	graph := `{"0":{"class_type":"Wait","inputs":{"ms":50}},"1":{"class_type":"Steps","inputs":{"n":20,"slow":true,"lasts":true}},` +
+		`"2":{"class_type":"Show","inputs":{"v":["0",0]}}}`
+	clients := map[string]string{b.submit(queue.Prompt{ClientID: "a"}, graph): "a", b.submit(queue.Prompt{ClientID: "b"}, graph): "b"}
+	events := map[string][]queue.Event{}
+	turns, last := 0, ""
+	for over, patience := 0, time.After(20*time.Second); over < len(clients); {
+		select {
+		case e := <-b.events.C:
+			events[e.Prompt] = append(events[e.Prompt], e)
+			if kindOf(e) == "executing <nil>" {
+				over++
+			}
+			if e.Prompt != last {
+				turns, last = turns+1, e.Prompt
+			}
+		case <-patience:
+			t.Fatal("the prompts do not end")
+		}
+	}
+	if turns < 4 {
+		t.Errorf("the prompts took %d turns in telling: they did not run at once", turns)
+	}
+	var steps []string
+	for i := range 20 {
+		steps = append(steps, fmt.Sprintf("auto 512 step %d", i))
+	}
+	for id, client := range clients {
+		for _, e := range events[id] {
+			if e.Kind != KindStatus && e.Client != client {
+				t.Errorf("%s of %s's prompt is for %q", kindOf(e), client, e.Client)
+			}
+		}
+		if diff := cmp.Diff(steps, pictures(t, events[id])); diff != "" {
+			t.Errorf("%s: %s", client, diff)
+		}
+	}
+}
