@@ -38,9 +38,10 @@ type Rejection struct {
 func (r Rejection) String() string { return r.Device.String() + ": " + r.Reason }
 
 // Choose returns the device that want names, as ParseDevice reads it, or for
-// "auto" the first that works of cuda:0, webgpu on a GPU and cpu. Devices are
-// looked for, their libraries loaded, and small graphs computed on them. find
-// returns the path of the library for a provider ("cpu", "cuda" or "webgpu").
+// "auto" the first that works of cuda on the first GPU that is new enough,
+// webgpu on a GPU, and cpu. Devices are looked for, their libraries loaded, and
+// small graphs computed on them. find returns the path of the library for a
+// provider ("cpu", "cuda" or "webgpu").
 //
 // As a process loads one library only, "auto" may come back to the CPU with the
 // CUDA library, which computes there as well. A device that was asked for by
@@ -54,7 +55,11 @@ func Choose(ctx context.Context, want string, find func(provider string) (librar
 // CUDADevices returns the GPUs that this build can use, and why it cannot use
 // the others.
 func CUDADevices() (usable []Device, rejected []Rejection, err error) {
-	n, err := gpu.System{}.Nvidia()
+	return usableGPUs(gpu.System{}.Nvidia())
+}
+
+// usableGPUs sorts what gpu.Nvidia returned.
+func usableGPUs(n *gpu.Nvidia, err error) (usable []Device, rejected []Rejection, _ error) {
 	if err := refuseDriver(n, err); err != nil {
 		return nil, nil, deviceError(Device{Provider: "cuda"}, err)
 	}
@@ -97,7 +102,7 @@ func (c *chooser) choose(ctx context.Context, want string) (*Choice, error) {
 // auto tries the devices, fastest first.
 func (c *chooser) auto(ctx context.Context) (*Choice, error) {
 	var rejected []Rejection
-	for _, d := range []Device{{Provider: "cuda"}, {Provider: "webgpu"}} {
+	for _, d := range []Device{c.firstGPU(), {Provider: "webgpu"}} {
 		choice, err := c.worthwhile(ctx, d)
 		if err == nil {
 			choice.Rejected = rejected
@@ -118,6 +123,14 @@ func (c *chooser) auto(ctx context.Context) (*Choice, error) {
 	}
 	choice.Rejected = rejected
 	return choice, nil
+}
+
+// firstGPU is the first that can be used, or else the first.
+func (c *chooser) firstGPU() Device {
+	if usable, _, err := usableGPUs(c.nvidia()); err == nil && len(usable) > 0 {
+		return usable[0]
+	}
+	return Device{Provider: "cuda"}
 }
 
 // worthwhile refuses adapters that are programs on the processor: the CPU

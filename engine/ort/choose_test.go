@@ -92,6 +92,11 @@ func TestChoose(t *testing.T) {
 		"cuda":             {"cuda", server(), nil, cuda, nil},
 		"software adapter": {"webgpu", bare(), func(m *machine) { m.adapters = []gpu.Adapter{swift} }, vulkan("SwiftShader", true, 2), nil},
 		"auto, server":     {"auto", server(), nil, cuda, nil},
+		"auto, old GPU first": {"auto", server(), func(m *machine) {
+			second := h100
+			second.Index = 1
+			m.gpus = []gpu.GPU{{Name: "GTX 1080", Capability: gpu.Version{Major: 6}}, second}
+		}, &Choice{Device: Device{Provider: "cuda", Index: 1}, Library: "lib/cuda", Capabilities: cuda.Capabilities}, nil},
 		"auto, bare": {"auto", bare(), nil, cpu, []string{
 			"cuda:0: no NVIDIA driver: no file; install a driver of version 580 or newer, which CUDA 13 needs", "webgpu: no Vulkan"}},
 		"auto, only software": {"auto", bare(), func(m *machine) { m.adapters = []gpu.Adapter{swift} }, cpu, []string{
@@ -180,5 +185,17 @@ func TestChooseStops(t *testing.T) {
 		if choice != nil || !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, error %v", want, choice, err)
 		}
+	}
+}
+
+func TestUsableGPUs(t *testing.T) {
+	m := server()
+	usable, rejected, err := usableGPUs(&gpu.Nvidia{CUDA: m.cuda, GPUs: m.gpus}, nil)
+	if err != nil || len(usable) != 1 || usable[0].String() != "cuda:0" || len(rejected) != 1 || rejected[0].Device.Index != 1 {
+		t.Errorf("%v, %v, %v", usable, rejected, err)
+	}
+	_, _, err = usableGPUs(&gpu.Nvidia{}, gpu.ErrNoDriver)
+	if known := new(Error); !errors.As(err, &known) || known.Code != CodeDevice {
+		t.Errorf("error %v", err)
 	}
 }

@@ -29,6 +29,7 @@ var cudaLibraries = []string{
 // for them by name afterwards gets these. What is not there is left to the
 // system. Repeating it costs next to nothing.
 func preload(dir string) error {
+	chooseRuntime()
 	for _, name := range cudaLibraries {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
@@ -39,6 +40,16 @@ func preload(dir string) error {
 		}
 	}
 	return nil
+}
+
+// chooseRuntime keeps a part of the CUDA provider that looks for CUDA's runtime
+// itself from taking one of CUDA 12, should the system have that, too. A user's
+// own choice stands.
+func chooseRuntime() {
+	name, value := C.CString("CUDNN_FRONTEND_CUDART_LIB_NAME"), C.CString("libcudart.so.13")
+	defer C.free(unsafe.Pointer(name))
+	defer C.free(unsafe.Pointer(value))
+	C.setenv(name, value, 0)
 }
 
 // loadLibrary loads a shared library by path, or by name from where the system

@@ -115,8 +115,8 @@ func TestNoAdapters(t *testing.T) {
 	for want, path := range map[string]string{
 		"no Vulkan: /nonexistent": nothing.Vulkan,
 		"no Vulkan: ":             gputest.CUDA{}.Build(t),
-		"has no driver":           gputest.Vulkan{Result: -9}.Build(t),
-		"no driver for a GPU":     gputest.Vulkan{}.Build(t),
+		"no Vulkan driver":        gputest.Vulkan{Result: -9}.Build(t),
+		"driver for a GPU":        gputest.Vulkan{}.Build(t),
 		"error -3":                gputest.Vulkan{Result: -3}.Build(t),
 	} {
 		adapters, err := gpu.System{Vulkan: path}.Adapters()

@@ -38,7 +38,7 @@ func (s System) Adapters() ([]Adapter, error) {
 	case found.absent != 0:
 		return nil, fmt.Errorf("no Vulkan: %s", C.GoString(&found.text[0]))
 	case found.code == noDriver, found.code == 0 && found.count == 0:
-		return nil, errors.New("Vulkan has no driver for a GPU of this machine")
+		return nil, errors.New("no Vulkan driver for a GPU of this machine")
 	case found.code != 0:
 		return nil, fmt.Errorf("ask Vulkan for GPUs: error %d", found.code)
 	}
