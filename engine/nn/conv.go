@@ -1,6 +1,10 @@
 package nn
 
-import "github.com/comfyrun/comfyrun/engine/onnx"
+import (
+	"slices"
+
+	"github.com/comfyrun/comfyrun/engine/onnx"
+)
 
 // Window is the geometry of a convolution: a square kernel, its stride and the
 // zeros around the picture.
@@ -43,6 +47,9 @@ func ConvAdd(p Scope, x *Value, plus *Value, w Window) *Value {
 
 func conv(x, weight, bias *Value, w Window) *Value {
 	x, bias = x.working(), bias.working()
+	if n := x.lackingChannels(); n > 0 {
+		x, weight = x.moreChannels(n), weight.moreChannels(n)
+	}
 	k, s := int64(w.Kernel), int64(w.Stride)
 	pads := make([]int64, 4)
 	for i, p := range w.Pads {
@@ -51,4 +58,22 @@ func conv(x, weight, bias *Value, w Window) *Value {
 	return x.b.apply(call{op: "Conv", in: []*Value{x, weight, bias}, attrs: []onnx.Attr{
 		attr("kernel_shape", []int64{k, k}), attr("strides", []int64{s, s}), attr("pads", pads),
 	}}, []int{x.shape[0], weight.shape[0], Any, Any})
+}
+
+// lackingChannels returns how many channels a picture lacks to be a sound input
+// of a convolution. That of WebGPU is wrong where three channels make a whole
+// number of vectors and four do not, as for the nine of an inpainting model.
+func (v *Value) lackingChannels() int {
+	c := v.Dim(1)
+	if v.b.target.Provider != WebGPU || c <= 3 || c%3 != 0 {
+		return 0
+	}
+	return (4 - c%4) % 4
+}
+
+// moreChannels appends channels of zeros.
+func (v *Value) moreChannels(n int) *Value {
+	shape := slices.Clone(v.shape)
+	shape[1] += n
+	return v.b.apply(call{op: "Pad", in: []*Value{v, v.b.ints(0, 0, 0, 0, 0, n, 0, 0)}}, shape)
 }
