@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -61,22 +60,10 @@ func (f *runFlags) chooseDevices(cmd *cobra.Command) ([]string, error) {
 		}
 		if best, err := ort.Choose(cmd.Context(), ort.Auto, find); err == nil && best.Device.Provider == "cuda" {
 			text = best.Device.Provider
+			f.notice("device: every GPU that " + text + " can use, the first is " + best.Capabilities.Name)
 		}
 	}
 	return severalDevices(text, usableGPUs)
-}
-
-// settle looks for the devices, so that one that does not work is known before prompts are taken.
-func (m *machine) settle(ctx context.Context) error {
-	for i := range m.seats {
-		place, err := m.seats[i].diffusion.Place(ctx)
-		if err != nil {
-			return err
-		}
-		m.seats[i].device = place.Device.String()
-	}
-	m.seat = m.seats[0]
-	return nil
 }
 
 // hardware is what drivers say of GPUs. Each is asked once a second at most.

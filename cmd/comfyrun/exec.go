@@ -88,7 +88,7 @@ func (f *execFlags) jobs(cmd *cobra.Command, args []string) ([]*job, error) {
 	if err != nil {
 		return nil, asUsage(err)
 	}
-	if err := f.check(); err != nil {
+	if err := errors.Join(f.check(), f.checkDevice()); err != nil {
 		return nil, err
 	}
 	rows, err := f.rows.rows()
@@ -111,6 +111,9 @@ func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
 		return nil, err
 	}
 	m, err := f.machineFlags.open(cmd, f.out)
+	if err == nil {
+		err = m.settle(cmd.Context())
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -202,6 +202,9 @@ func (s *session) record(ctx context.Context, r record, o *outcome) error {
 
 func (s *session) engine() receiptEngine {
 	e := receiptEngine{Comfyrun: engineVersion(), Device: s.flags.device, Threads: s.flags.threads}
+	if s.machine.diffusion != nil {
+		e.setPlace(s.machine.diffusion.Place(context.Background()))
+	}
 	if v, err := s.version(); err == nil {
 		e.ONNXRuntime = v
 	}

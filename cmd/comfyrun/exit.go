@@ -9,6 +9,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/arch"
 	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/engine/ort"
 	"github.com/comfyrun/comfyrun/engine/weights"
 	"github.com/comfyrun/comfyrun/workflows"
 )
@@ -34,6 +35,7 @@ var exits = []struct {
 	{is(weights.ErrFormat), exitModel},
 	{as[*arch.UnsupportedError], exitModel},
 	{as[usageError], exitUsage},
+	{isDevice, exitUsage},
 	{as[*workflows.SyntaxError], exitUsage},
 	{is(workflows.ErrUIFormat), exitUsage},
 	{as[*engine.InvalidError], exitUsage},
@@ -46,6 +48,12 @@ func is(target error) func(error) bool {
 func as[T error](err error) bool {
 	var target T
 	return errors.As(err, &target)
+}
+
+// isDevice is for devices that were asked for and cannot be used.
+func isDevice(err error) bool {
+	var e *ort.Error
+	return errors.As(err, &e) && e.Code == ort.CodeDevice
 }
 
 // report prints err, once, and returns the exit code of its kind.

@@ -30,6 +30,7 @@ type machine struct {
 	seat                                         // the first one: all that a command needs which runs one workflow at a time
 	seats  []seat                                // one for each device, or several for one
 	loaded func(path string, took time.Duration) // is told of networks that were loaded; nil: nobody is
+	notice func(text string)                     // is told what a user wants to know though it is no failure
 }
 
 // seat runs one workflow at a time on a device: ONNX Runtime, node types that use it, and results that were kept. What
@@ -49,9 +50,11 @@ type machineFlags struct {
 	input         string
 	device        string
 	devices       []string // for a command that runs several workflows at a time; empty: device
+	compute       computeFlags
 	threads       int
 	noWeightCache bool
-	outputs       string // where copies of saved pictures go; not every command has a flag for it
+	notice        func(text string) // nil: the standard error
+	outputs       string            // where copies of saved pictures go; not every command has a flag for it
 }
 
 func (f *machineFlags) add(cmd *cobra.Command) {
@@ -60,7 +63,8 @@ func (f *machineFlags) add(cmd *cobra.Command) {
 	addLibraryFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.input, "input", "", "folder of the pictures that workflows load (default home's input)")
-	flags.StringVar(&f.device, "device", "cpu", "where to run: cpu")
+	flags.StringVar(&f.device, "device", "cpu", "where to run: auto, cpu, webgpu, cuda or cuda:N")
+	f.compute.add(cmd)
 	flags.IntVar(&f.threads, "threads", 0, "threads to compute with (default one per physical core)")
 	flags.BoolVar(&f.noWeightCache, "no-weight-cache", false, "keep converted weights in memory only")
 }
@@ -70,7 +74,7 @@ func (f *machineFlags) check() error {
 	if f.threads < 0 {
 		return usagef("read --threads: %d is below 0", f.threads)
 	}
-	return nil
+	return f.compute.check()
 }
 
 // dirs returns the folders of pictures; that of the outputs is made.
@@ -96,7 +100,10 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{nodeFlags: &f.nodes}
+	m := &machine{nodeFlags: &f.nodes, notice: f.notice}
+	if m.notice == nil {
+		m.notice = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "comfyrun:", text) }
+	}
 	if m.dirs, err = f.dirs(home, output); err != nil {
 		return nil, err
 	}
@@ -132,16 +139,20 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 // newSeat makes a seat of a machine.
 func (f *machineFlags) newSeat(cmd *cobra.Command, m *machine, device string, cache *weights.Cache) (s seat, err error) {
 	s = seat{device: device, runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
-	s.diffusion, err = diffusion.Open(diffusion.Options{
-		Library: func() (string, error) { return libraryOf(cmd) },
-		Device:  device, Threads: f.threads, Cache: cache, Digests: &m.digests, Embedding: nodes.EmbeddingFinder(m.folders),
+	o := diffusion.Options{
+		Library: func() (string, error) { return libraryOf(cmd) }, Choose: chooser(cmd),
+		Device: device, Threads: f.threads, Cache: cache, Digests: &m.digests, Embedding: nodes.EmbeddingFinder(m.folders),
 		Loaded: func(path string, took time.Duration) {
 			if m.loaded != nil {
 				m.loaded(path, took)
 			}
 		},
-	})
-	if err != nil {
+		Notice: m.notice,
+	}
+	if err := f.compute.apply(&o); err != nil {
+		return s, err
+	}
+	if s.diffusion, err = diffusion.Open(o); err != nil {
 		return s, asUsage(err)
 	}
 	s.catalog, err = nodes.Catalog(&nodes.Runtime{Diffusion: s.diffusion, Models: m.folders, Dirs: m.dirs})

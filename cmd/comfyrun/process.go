@@ -111,6 +111,7 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if output == "" {
 		output = p.home.Output()
 	}
+	f.notice = func(text string) { p.log.Warn(text) }
 	if p.machine, err = f.openMachine(cmd, output); err != nil {
 		return nil, err
 	}

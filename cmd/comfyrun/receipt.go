@@ -54,8 +54,14 @@ type receiptFile struct {
 type receiptEngine struct {
 	Comfyrun    string `json:"comfyrun"`
 	ONNXRuntime string `json:"onnxruntime,omitempty"`
-	Device      string `json:"device"`
-	Threads     int    `json:"threads,omitempty"`
+	// Device is "cpu", "cuda:0" or "webgpu"; Provider is that of ONNX Runtime, Hardware the device's own name for itself.
+	Device   string `json:"device"`
+	Provider string `json:"provider,omitempty"`
+	Hardware string `json:"hardware,omitempty"`
+	// Precision is that of the networks, VAEPrecision that of VAEs.
+	Precision    string `json:"precision,omitempty"`
+	VAEPrecision string `json:"vae_precision,omitempty"`
+	Threads      int    `json:"threads,omitempty"`
 	// CPU is the processor's own name for itself; pictures do not carry it.
 	CPU string `json:"cpu,omitempty"`
 }

@@ -16,13 +16,13 @@ import (
 // replayFlags are the flags of replay.
 type replayFlags struct {
 	machineFlags
-	sets            []string
-	workflow, out   string
-	anyway, exact   bool
-	max             int
-	mean            float64
-	json            bool
-	device, threads bool // were given
+	sets          []string
+	workflow, out string
+	anyway, exact bool
+	max           int
+	mean          float64
+	json          bool
+	given         func(flag string) bool
 }
 
 const replayHelp = `Replay repeats the run that a receipt tells of and compares: every node's outputs, every step of every sampler, every
@@ -47,7 +47,7 @@ func replayCommand() *cobra.Command {
 		Example: "  comfyrun replay output/ComfyUI_00001_.receipt.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			flags.device, flags.threads = cmd.Flags().Changed("device"), cmd.Flags().Changed("threads")
+			flags.given = cmd.Flags().Changed
 			return flags.run(cmd, args[0])
 		},
 	}
@@ -82,6 +82,9 @@ func (f *replayFlags) run(cmd *cobra.Command, arg string) error {
 		return asUsage(err)
 	}
 	f.likeBefore(old.receipt.Engine)
+	if err := f.checkDevice(); err != nil {
+		return fmt.Errorf("replay %s, whose run was on %s: %w", old.path, old.receipt.Engine.Device, err)
+	}
 	out := f.out
 	if out == "" {
 		if out, err = os.MkdirTemp("", "comfyrun-replay-"); err != nil {
@@ -99,13 +102,21 @@ func (f *replayFlags) run(cmd *cobra.Command, arg string) error {
 	return errors.Join(err, s.close())
 }
 
-// likeBefore runs as the receipt did where the command line says nothing else.
+// likeBefore runs as the receipt did where the command line says nothing else. The precisions go with the device: another
+// one may not have them.
 func (f *replayFlags) likeBefore(e receiptEngine) {
-	if !f.threads {
-		f.machineFlags.threads = e.Threads
+	if !f.given("threads") {
+		f.threads = e.Threads
 	}
-	if !f.device && e.Device != "" {
-		f.machineFlags.device = e.Device
+	if f.given("device") || e.Device == "" {
+		return
+	}
+	f.device = e.Device
+	if !f.given("precision") && e.Precision != "" {
+		f.compute.precision = e.Precision
+	}
+	if !f.given("vae-precision") && e.VAEPrecision != "" {
+		f.compute.vaePrecision = e.VAEPrecision
 	}
 }
 

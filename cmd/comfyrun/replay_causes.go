@@ -162,6 +162,9 @@ func (p *replayer) checkEngine(now receiptEngine) {
 		{"comfyrun", was.Comfyrun, now.Comfyrun},
 		{"ONNX Runtime", was.ONNXRuntime, now.ONNXRuntime},
 		{"device", was.Device, now.Device},
+		{"hardware", was.Hardware, now.Hardware},
+		{"precision", was.Precision, now.Precision},
+		{"precision of VAEs", was.VAEPrecision, now.VAEPrecision},
 		{"threads", threadsText(was), threadsText(now)},
 		{"processor", was.CPU, now.CPU},
 	} {

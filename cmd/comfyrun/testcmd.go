@@ -64,7 +64,7 @@ func testCommand() *cobra.Command {
 }
 
 func (f *testFlags) run(cmd *cobra.Command, args []string) error {
-	if err := f.check(); err != nil {
+	if err := errors.Join(f.check(), f.checkDevice()); err != nil {
 		return err
 	}
 	filter, err := regexp.Compile(f.filter)

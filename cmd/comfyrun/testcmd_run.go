@@ -20,6 +20,9 @@ import (
 // them: nobody is told of the runs.
 func openSession(cmd *cobra.Command, flags *machineFlags, out string) (*session, error) {
 	m, err := flags.open(cmd, out)
+	if err == nil {
+		err = m.settle(cmd.Context())
+	}
 	if err != nil {
 		return nil, err
 	}

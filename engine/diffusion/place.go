@@ -16,6 +16,8 @@ type Place struct {
 	// Precision is that of denoisers, text encoders and controls, VAEPrecision
 	// that of autoencoders. Upscalers compute in fp32.
 	Precision, VAEPrecision nn.Precision
+	// Rejected are devices that were passed over for this one, and why.
+	Rejected []ort.Rejection
 
 	library string // of ONNX Runtime, "" for that of the options
 }
@@ -54,24 +56,55 @@ func (r *Runtime) placed() *Place {
 }
 
 func (r *Runtime) choose(ctx context.Context) (*Place, error) {
-	device, err := ort.ParseDevice(r.options.Device)
-	if err != nil {
-		return nil, err
+	p := &Place{}
+	var err error
+	if r.options.Device != ort.Auto {
+		if p.Device, err = ort.ParseDevice(r.options.Device); err != nil {
+			return nil, err
+		}
+		if p.isCPU() {
+			return p, nil
+		}
 	}
-	p := &Place{Device: device}
-	if p.isCPU() {
-		return p, nil
+	if r.options.Choose != nil {
+		return chosen(r.options.Choose(ctx, r.options.Device))
 	}
 	env, err := r.defaultLibrary()
 	if err != nil {
 		return nil, err
 	}
-	found, err := env.Probe(ctx, device)
+	found, err := env.Probe(ctx, p.Device)
 	if err != nil {
 		return nil, err
 	}
 	p.Capabilities = *found
 	return p, nil
+}
+
+// chosen returns the place of a choice.
+func chosen(c *ort.Choice, err error) (*Place, error) {
+	if err != nil {
+		return nil, err
+	}
+	p := &Place{Device: c.Device, Rejected: c.Rejected, library: c.Library}
+	if !p.isCPU() {
+		p.Capabilities = *c.Capabilities
+	}
+	return p, nil
+}
+
+// AutoPrecision is what ParsePrecision takes for the one that suits the device.
+const AutoPrecision = "auto"
+
+// ParsePrecision reads a precision for Options: "auto" or "" is "".
+func ParsePrecision(s string) (nn.Precision, error) {
+	switch p := nn.Precision(s); p {
+	case "", AutoPrecision:
+		return "", nil
+	case nn.Float32, nn.Float16:
+		return p, nil
+	}
+	return "", fmt.Errorf("precision %q is not known; known are %s, %s and %s", s, AutoPrecision, nn.Float32, nn.Float16)
 }
 
 // setPrecision decides the precisions: half of it for networks where the device
@@ -88,10 +121,9 @@ func (p *Place) setPrecision(o Options) error {
 		case nn.Float32:
 		case nn.Float16:
 			if !p.Capabilities.Float16 {
-				return fmt.Errorf("compute in %s: %s does not; it computes in %s", *q, p.Device, nn.Float32)
+				return &ort.Error{Op: "use precision " + string(*q), Code: ort.CodeDevice,
+					Message: fmt.Sprintf("device %s computes in %s", p.Device, nn.Float32)}
 			}
-		default:
-			return fmt.Errorf("precision %q is not known; known are %s and %s", *q, nn.Float32, nn.Float16)
 		}
 	}
 	return nil

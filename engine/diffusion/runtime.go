@@ -30,9 +30,12 @@ type Options struct {
 	// Library returns the path of the ONNX Runtime library. It is asked when the
 	// first session is made.
 	Library func() (string, error)
-	// Device names where to run: "cpu", which "" means too, "cuda", "cuda:1" or
-	// "webgpu".
+	// Device names where to run: "cpu", which "" means too, "cuda", "cuda:1",
+	// "webgpu" or, where Choose is set, "auto".
 	Device string
+	// Choose finds the device and the library for it, as ort.Choose does; nil
+	// takes the one that is named, in the library that Library names.
+	Choose func(ctx context.Context, device string) (*ort.Choice, error)
 	// Precision is that of denoisers, text encoders and controls, VAEPrecision
 	// that of autoencoders; "" takes what suits the device, see docs/devices.md.
 	Precision, VAEPrecision nn.Precision
@@ -78,7 +81,12 @@ type Runtime struct {
 
 // Open returns a Runtime. Nothing is loaded yet, not even ONNX Runtime.
 func Open(o Options) (*Runtime, error) {
-	if _, err := ort.ParseDevice(o.Device); err != nil {
+	for _, p := range []nn.Precision{o.Precision, o.VAEPrecision} {
+		if _, err := ParsePrecision(string(p)); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := ort.ParseDevice(o.Device); err != nil && (o.Device != ort.Auto || o.Choose == nil) {
 		return nil, err
 	}
 	if o.Cache == nil {

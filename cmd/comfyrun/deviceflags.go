@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/comfyrun/comfyrun/engine/diffusion"
+	"github.com/comfyrun/comfyrun/engine/ort"
+)
+
+// computeFlags say how to compute on the device.
+type computeFlags struct {
+	precision, vaePrecision string
+	memory                  sizeFlag
+}
+
+func (f *computeFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.precision, "precision", diffusion.AutoPrecision, "numbers that networks compute with: auto, fp32, or fp16 on a GPU")
+	flags.StringVar(&f.vaePrecision, "vae-precision", diffusion.AutoPrecision, "the same for VAEs; auto is fp32, since some overflow in fp16")
+	flags.Var(&f.memory, "device-memory", "memory of each GPU that models may take, such as 8GiB (default what is free)")
+}
+
+// apply puts the flags into the options of a runtime.
+func (f *computeFlags) apply(o *diffusion.Options) (err error) {
+	if o.Precision, err = diffusion.ParsePrecision(f.precision); err != nil {
+		return usagef("read --precision: %w", err)
+	}
+	if o.VAEPrecision, err = diffusion.ParsePrecision(f.vaePrecision); err != nil {
+		return usagef("read --vae-precision: %w", err)
+	}
+	o.DeviceMemory = int64(f.memory)
+	return nil
+}
+
+// check finds values that are never right.
+func (f *computeFlags) check() error { return f.apply(&diffusion.Options{}) }
+
+// checkDevice finds out, before anything is read, that a GPU is named which is not there: the drivers are asked, no library
+// is loaded.
+func (f *machineFlags) checkDevice() error {
+	for name := range strings.SplitSeq(f.device, ",") {
+		name = strings.TrimSpace(name)
+		if name == ort.Auto {
+			continue
+		}
+		d, err := ort.ParseDevice(name)
+		if err != nil {
+			return usagef("read --device: %w, and %s", err, ort.Auto)
+		}
+		if d.Provider == "cuda" {
+			if _, _, err := ort.CUDADevices(); err != nil {
+				return usagef("read --device: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// chooser returns what chooses the device of a runtime.
+func chooser(cmd *cobra.Command) func(context.Context, string) (*ort.Choice, error) {
+	return func(ctx context.Context, device string) (*ort.Choice, error) {
+		find, err := librariesOf(cmd)
+		if err != nil {
+			return nil, err
+		}
+		return ort.Choose(ctx, device, find)
+	}
+}
+
+// settle looks for the devices, so that one that does not work is known before anything runs, and says what was chosen where
+// that was left open.
+func (m *machine) settle(ctx context.Context) error {
+	told := map[string]bool{}
+	for i := range m.seats {
+		s := &m.seats[i]
+		place, err := s.diffusion.Place(ctx)
+		if err != nil {
+			return err
+		}
+		if text := chosen(place); s.device == ort.Auto && !told[text] {
+			m.notice(text)
+			told[text] = true
+		}
+		s.device = place.Device.String()
+	}
+	m.seat = m.seats[0]
+	return nil
+}
+
+// setPlace notes where networks run, once that is known.
+func (e *receiptEngine) setPlace(p *diffusion.Place, err error) {
+	if err != nil {
+		return // no network ran
+	}
+	e.Device, e.Provider, e.Hardware = p.Device.String(), p.Device.Provider, p.Capabilities.Name
+	e.Precision, e.VAEPrecision = string(p.Precision), string(p.VAEPrecision)
+}
+
+// chosen says which device was chosen, and why not those that would have come before it.
+func chosen(p *diffusion.Place) string {
+	text := "device: " + p.Device.String()
+	if p.Capabilities.Name != "" {
+		text += ", " + p.Capabilities.Name
+	}
+	if p.Device.String() != "cpu" {
+		text += fmt.Sprintf(", in %s with VAEs in %s", p.Precision, p.VAEPrecision)
+	}
+	for _, r := range p.Rejected {
+		text += "; not " + r.String()
+	}
+	return text
+}
