@@ -20,6 +20,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine/models/demo"
 	"github.com/comfyrun/comfyrun/engine/ort"
 	"github.com/comfyrun/comfyrun/engine/ort/gpu"
+	"github.com/comfyrun/comfyrun/engine/queue/queuetest"
 	"github.com/comfyrun/comfyrun/web"
 )
 
@@ -295,6 +296,31 @@ func TestServeSeveralCrash(t *testing.T) {
 	for i, id := range ids {
 		if got, want := attempts(id), map[bool]int{true: 2, false: 1}[i < 2]; got != want {
 			t.Errorf("prompt %d was executed %d times, want %d", i, got, want)
+		}
+	}
+}
+
+// A worker with two runners that is killed loses its prompts to one with two of its own.
+func TestWorkersSeveral(t *testing.T) {
+	nats, home := queuetest.URL(t), twoModels(t)
+	shared := []string{"--listen", "127.0.0.1:0", "--nats", nats, "--lease", "2s"}
+	server := start(t, home, append([]string{"serve", "--no-worker"}, shared...)...)
+	work := func(name string) *child {
+		return start(t, home, append([]string{"worker", "--device", "cpu,cpu", "--threads", "1", "--worker-name", name}, shared...)...)
+	}
+	first := work("first")
+	var ids []string
+	for seed := range 3 {
+		w := small(t, "a.safetensors", seed)
+		w["3"].(map[string]any)["inputs"].(map[string]any)["steps"] = 60
+		ids = append(ids, server.submit(w))
+	}
+	server.atOnce(ids[:2]...)
+	first.kill()
+	second := work("second")
+	for i, id := range ids {
+		if e := server.wait(id); !e.Status.Completed {
+			t.Errorf("prompt %d ended as %+v\n%s", i, e, second.logs)
 		}
 	}
 }
