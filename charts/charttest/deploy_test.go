@@ -34,15 +34,21 @@ func volume(t *testing.T, ns, claim, size, mode string) {
 	kubectl(t, "create", "-f", file)
 }
 
-// The example's pipeline runs to its end: its own commands install in staging, then in production, change it, and take that back.
+// The examples' pipelines run to their end: their own commands install in staging, then in production, change it, and take that back.
 func testPipeline(t *testing.T) {
 	namespace(t, "comfyrun-staging") // production's is there
 	volume(t, "comfyrun-staging", "comfyrun-models", "100Gi", "ReadWriteMany")
 	volume(t, "comfyrun-prod", "comfyrun-models", "500Gi", "ReadWriteMany")
+	for name, open := range pipelines {
+		t.Run(name, func(t *testing.T) { runPipeline(t, open(t)) })
+	}
+}
+
+func runPipeline(t *testing.T, p *pipeline) {
+	t.Helper()
 	image := func() string {
 		return text(containers(podSpec(get(t, "comfyrun-prod", "deployment", "comfyrun-worker")))[0], "image")
 	}
-	p := newPipeline(t)
 	variables := map[string]string{"STAGING_CONTEXT": "local", "PRODUCTION_CONTEXT": "local"}
 	for _, letter := range []string{"a", "b"} {
 		variables["IMAGE_DIGEST"] = digest(letter)

@@ -14,40 +14,95 @@ import (
 	yaml "go.yaml.in/yaml/v2"
 )
 
-// pipeline is charts/ci/gitlab-ci.yml in a folder of its own, with a copy of the chart, as a job's checkout has it.
+// pipeline is an example of charts/ci in a folder of its own, with a copy of the chart, as a job's checkout has it.
 type pipeline struct {
 	folder    string
 	variables map[string]string
-	stages    []string
 	jobs      map[string]pipelineJob
 }
 
 type pipelineJob struct {
-	Stage, When string
-	Script      []string
-	Artifacts   struct{ Paths []string }
+	script []string
+	keeps  []string
+	manual bool   // a person lets it run
+	after  string // the job or stage before
 }
+
+// pipelines are the examples: the same jobs for two systems.
+var pipelines = map[string]func(*testing.T) *pipeline{"gitlab-ci.yml": gitlabPipeline, "github-actions.yml": githubPipeline}
 
 // digest is an image of the pipeline, a letter over and over.
 func digest(letter string) string { return "sha256:" + strings.Repeat(letter, 64) }
 
-func newPipeline(t *testing.T) *pipeline {
+func readPipeline(t *testing.T, name string, into any) *pipeline {
 	t.Helper()
-	text, err := os.ReadFile("../ci/gitlab-ci.yml")
+	text, err := os.ReadFile("../ci/" + name)
+	if err == nil {
+		err = yaml.Unmarshal(text, into)
+	}
+	p := &pipeline{folder: t.TempDir(), jobs: map[string]pipelineJob{}}
+	if err == nil {
+		err = os.CopyFS(filepath.Join(p.folder, "charts/comfyrun"), os.DirFS(chart))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+func gitlabPipeline(t *testing.T) *pipeline {
+	t.Helper()
 	var file struct {
 		Stages    []string
 		Variables map[string]string
-		Jobs      map[string]pipelineJob `yaml:",inline"`
+		Jobs      map[string]struct {
+			Stage, When string
+			Script      []string
+			Artifacts   struct{ Paths []string }
+		} `yaml:",inline"`
 	}
-	if err := yaml.UnmarshalStrict(text, &file); err != nil && !strings.Contains(err.Error(), "not found in type") {
-		t.Fatal(err)
+	p := readPipeline(t, "gitlab-ci.yml", &file)
+	p.variables = file.Variables
+	for name, job := range file.Jobs {
+		j := pipelineJob{script: job.Script, keeps: job.Artifacts.Paths, manual: job.When == "manual"}
+		if i := slices.Index(file.Stages, job.Stage); i > 0 && name != "rollback" {
+			j.after = file.Stages[i-1]
+		}
+		p.jobs[name] = j
 	}
-	p := &pipeline{folder: t.TempDir(), variables: file.Variables, stages: file.Stages, jobs: file.Jobs}
-	if err := os.CopyFS(filepath.Join(p.folder, "charts/comfyrun"), os.DirFS(chart)); err != nil {
-		t.Fatal(err)
+	return p
+}
+
+func githubPipeline(t *testing.T) *pipeline {
+	t.Helper()
+	var file struct {
+		Env  map[string]string
+		Jobs map[string]struct {
+			Needs, Environment string
+			Steps              []struct {
+				Run, Uses string
+				With      map[string]string
+			}
+		}
+	}
+	p := readPipeline(t, "github-actions.yml", &file)
+	if p.variables = file.Env; p.variables["IMAGE_DIGEST"] != "${{ vars.IMAGE_DIGEST }}" {
+		t.Errorf("IMAGE_DIGEST is %s", p.variables["IMAGE_DIGEST"])
+	}
+	for name, job := range file.Jobs {
+		j := pipelineJob{after: job.Needs, manual: job.Environment == "production"}
+		for _, step := range job.Steps {
+			if strings.Contains(step.Run, "${{") {
+				t.Errorf("%s has an expression in a script: %s", name, step.Run)
+			}
+			if step.Run != "" {
+				j.script = append(j.script, step.Run)
+			}
+			if strings.HasPrefix(step.Uses, "actions/upload-artifact@") {
+				j.keeps = append(j.keeps, step.With["path"])
+			}
+		}
+		p.jobs[name] = j
 	}
 	return p
 }
@@ -68,11 +123,11 @@ func programs(t *testing.T, helm string) string {
 	return folder
 }
 
-// run runs a job line by line, as GitLab does, and returns the line that failed and what was printed.
+// run runs a job command by command, as the CI system does, and returns the line that failed and what was printed.
 func (p *pipeline) run(t *testing.T, helm, name string, more map[string]string) (failed, log string) {
 	t.Helper()
 	job, ok := p.jobs[name]
-	if !ok || len(job.Script) == 0 || !slices.Contains(p.stages, job.Stage) {
+	if !ok || len(job.script) == 0 {
 		t.Fatalf("the pipeline has no job %s", name)
 	}
 	schemas, err := filepath.Abs("../../.cache/schemas")
@@ -85,7 +140,7 @@ func (p *pipeline) run(t *testing.T, helm, name string, more map[string]string) 
 			env = append(env, key+"="+value)
 		}
 	}
-	for _, line := range job.Script {
+	for _, line := range job.script {
 		cmd := exec.CommandContext(t.Context(), "bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", line)
 		cmd.Dir, cmd.Env = p.folder, env
 		out, err := cmd.CombinedOutput()
@@ -94,7 +149,7 @@ func (p *pipeline) run(t *testing.T, helm, name string, more map[string]string) 
 			return line, log
 		}
 	}
-	for _, path := range job.Artifacts.Paths {
+	for _, path := range job.keeps {
 		if _, err := os.Stat(filepath.Join(p.folder, path)); err != nil {
 			t.Errorf("job %s keeps %s: %v", name, path, err)
 		}
@@ -124,52 +179,68 @@ func (p *pipeline) replace(t *testing.T, file, old, new string) {
 	}
 }
 
-// The example's jobs that need no cluster pass for the chart as it is, and fail where they should when it is broken.
-func TestPipeline(t *testing.T) {
-	image := map[string]string{"IMAGE_DIGEST": digest("a")}
-	for _, helm := range helms {
-		p := newPipeline(t)
-		for _, job := range []string{"lint", "render", "validate"} {
-			p.mustRun(t, helm, job, image)
-		}
-		text, err := os.ReadFile(filepath.Join(p.folder, "rendered/prod.yaml"))
-		if err != nil || !strings.Contains(string(text), "comfyrun@"+digest("a")) || strings.Contains(string(text), "helm.sh/hook") {
-			t.Errorf("%s: rendered/prod.yaml lacks the digest or has tests: %v", helm, err)
-		}
-	}
-	for name, broken := range map[string]struct{ file, old, new, job, digest string }{
-		"value":    {"values-staging.yaml", "enabled: true", "enable: true", "lint", digest("a")},
-		"tag":      {"values-prod.yaml", "server:\n", "image: {tag: latest}\nserver:\n", "render", digest("a")}, // lint tells, and passes
-		"template": {"templates/_pod.tpl", "enableServiceLinks:", "enableServicesLinks:", "validate", digest("a")},
-		"meaning":  {"templates/server.yaml", "- --no-worker", "- --worker", "lint", digest("a")},
-		"no image": {"values-prod.yaml", "queue:", "queue:", "render", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPipeline(t)
-			p.replace(t, broken.file, broken.old, broken.new)
+// The examples' jobs that need no cluster pass for the chart as it is, and fail where they should when it is broken.
+func TestPipelines(t *testing.T) {
+	for name, open := range pipelines {
+		for _, helm := range helms {
+			p := open(t)
 			for _, job := range []string{"lint", "render", "validate"} {
-				failed, log := p.run(t, helms[0], job, map[string]string{"IMAGE_DIGEST": broken.digest})
-				if (failed != "") != (job == broken.job) {
-					t.Errorf("job %s: failed line %q, want that %s fails\n%s", job, failed, broken.job, log)
-				}
-				if failed != "" {
-					return
-				}
+				p.mustRun(t, helm, job, map[string]string{"IMAGE_DIGEST": digest("a")})
 			}
-		})
+			text, err := os.ReadFile(filepath.Join(p.folder, "rendered/prod.yaml"))
+			if err != nil || !strings.Contains(string(text), "comfyrun@"+digest("a")) || strings.Contains(string(text), "helm.sh/hook") {
+				t.Errorf("%s, %s: rendered/prod.yaml lacks the digest or has tests: %v", name, helm, err)
+			}
+		}
+		for _, b := range broken {
+			t.Run(name+"/"+b.name, func(t *testing.T) { b.check(t, open(t)) })
+		}
 	}
 }
 
-// Production is changed and taken back by hand only, after everything else.
-func TestPipelineAsksForProduction(t *testing.T) {
-	p := newPipeline(t)
-	want := []string{"lint", "render", "validate", "dry-run", "staging", "production"}
-	if !slices.Equal(p.stages, want) {
-		t.Errorf("stages %v, want %v", p.stages, want)
+// breakage is a change of the chart, and the first job that fails by it.
+type breakage struct{ name, file, old, new, job, digest string }
+
+var broken = []breakage{
+	{"value", "values-staging.yaml", "enabled: true", "enable: true", "lint", digest("a")},
+	{"tag", "values-prod.yaml", "server:\n", "image: {tag: latest}\nserver:\n", "render", digest("a")}, // lint tells, and passes
+	{"template", "templates/_pod.tpl", "enableServiceLinks:", "enableServicesLinks:", "validate", digest("a")},
+	{"meaning", "templates/server.yaml", "- --no-worker", "- --worker", "lint", digest("a")},
+	{"no image", "values-prod.yaml", "queue:", "queue:", "render", ""},
+}
+
+func (b breakage) check(t *testing.T, p *pipeline) {
+	t.Helper()
+	p.replace(t, b.file, b.old, b.new)
+	for _, job := range []string{"lint", "render", "validate"} {
+		failed, log := p.run(t, helms[0], job, map[string]string{"IMAGE_DIGEST": b.digest})
+		if (failed != "") != (job == b.job) {
+			t.Errorf("job %s: failed command %q, want that %s fails\n%s", job, failed, b.job, log)
+		}
+		if failed != "" {
+			return
+		}
 	}
-	for name, job := range p.jobs {
-		if (job.When == "manual") != (job.Stage == "production") {
-			t.Errorf("job %s of stage %s is run %q", name, job.Stage, job.When)
+}
+
+// Production is changed and taken back only when a person says so, and changed only after everything else.
+func TestPipelinesAskForProduction(t *testing.T) {
+	for name, open := range pipelines {
+		p := open(t)
+		after := ""
+		for _, job := range []string{"lint", "render", "validate", "dry-run", "staging", "production"} {
+			if p.jobs[job].after != after {
+				t.Errorf("%s: %s comes after %q, want %q", name, job, p.jobs[job].after, after)
+			}
+			after = job
+		}
+		for job, j := range p.jobs {
+			if j.manual != (job == "production" || job == "rollback") {
+				t.Errorf("%s: job %s waits for a person: %v", name, job, j.manual)
+			}
+		}
+		if len(p.jobs) != 7 {
+			t.Errorf("%s has %d jobs, want 7", name, len(p.jobs))
 		}
 	}
 }
