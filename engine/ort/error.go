@@ -48,10 +48,7 @@ func wrap(op string, code Code, provider string, err error) error {
 		e.Code, e.Needed = CodeMemory, needed(e.Message)
 	case device || provider != "cpu" && says(e.Message, deviceSigns):
 		e.Code = CodeDevice
-		// Before that stand a source file's name and a condition.
-		if _, plain, ok := strings.Cut(e.Message, " was false. "); ok {
-			e.Message = plain
-		}
+		e.Message = places.ReplaceAllString(e.Message, "")
 		if advice := advise(provider, e.Message); advice != "" {
 			e.Message += "; " + advice
 		}
@@ -71,6 +68,9 @@ var memorySigns = regexp.MustCompile(`Failed to allocate memory|smaller than req
 var deviceSigns = regexp.MustCompile(`Failed to (get|create) (a WebGPU |GPU )?(adapter|device|instance)|[Nn]o supported adapters|Failed to get a WebGPU|` +
 	`CUDA failure|CUDA error|CUDNN failure|CUBLAS failure|cudaGetDeviceCount|Invalid device ID|Failed to load (shared )?library|` +
 	`[Dd]evice (is |was )?lost|VK_ERROR_|CUDA execution provider is not enabled`)
+
+// Where in ONNX Runtime's source a message comes from, and what was checked there.
+var places = regexp.MustCompile(`^.* was false\. |^.*\[ONNXRuntimeError\] : \d+ : \w+ : (\w+\.h:\d+ \w+ )?`)
 
 func says(message string, signs *regexp.Regexp) bool { return signs.MatchString(message) }
 

@@ -4,6 +4,7 @@ package ort
 // this is tested everywhere.
 func (s *Session) UseBinding() error {
 	s.turn = make(chan struct{}, 1)
+	s.hostOnly.Store(false)
 	var err error
 	s.device, err = openDevice(s)
 	return err

@@ -23,15 +23,6 @@ func (d Device) word() string {
 	return "CPU"
 }
 
-// arenas names the arenas of a session's working memory, as the run option
-// memory.enable_memory_arena_shrinkage wants them. WebGPU has none of its own.
-func (d Device) arenas() string {
-	if d.Provider == "cuda" {
-		return "cpu:0;gpu:" + strconv.Itoa(d.Index)
-	}
-	return "cpu:0"
-}
-
 // turn returns what a new session shares with those that it must take turns
 // with on the device, or nil.
 func (e *Env) turn(d Device) chan struct{} {
@@ -98,8 +89,10 @@ func cudaOptions(index int) map[string]string {
 		"arena_extend_strategy": "kSameAsRequested",
 		// Trying every algorithm would take seconds for each new size of picture.
 		"cudnn_conv_algo_search": "HEURISTIC",
-		"prefer_nhwc":            "1",
-		"use_tf32":               "0",
+		// Convolutions on tensor cores; there, fp32 is rounded to the digits of fp16
+		// when it is multiplied, as PyTorch does too.
+		"prefer_nhwc": "1",
+		"use_tf32":    "1",
 	}
 }
 

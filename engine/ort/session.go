@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/comfyrun/comfyrun/engine/onnx"
 	"github.com/comfyrun/comfyrun/engine/ort/winograd"
@@ -37,8 +38,9 @@ type Session struct {
 	name     string
 	provider string
 	release  bool
-	nodes    []Placed // that may run on the device; with Options.Placement only
-	arenas   string   // of memory that release gives back
+	nodes    []Placed    // that may run on the device; with Options.Placement only
+	index    int         // of the device
+	hostOnly atomic.Bool // the device has no arena that release could give back
 	inputs   []string
 	outputs  []string
 
@@ -54,7 +56,8 @@ type Session struct {
 // with CodeModel.
 func (e *Env) NewSession(m *onnx.Model, o Options) (*Session, error) {
 	op := fmt.Sprintf("create session %q", o.Name)
-	s := &Session{env: e, name: o.Name, provider: o.Device.String(), release: o.Release, arenas: o.Device.arenas()}
+	s := &Session{env: e, name: o.Name, provider: o.Device.String(), index: o.Device.Index, release: o.Release}
+	s.hostOnly.Store(o.Device.Provider != "cuda")
 	if o.Placement && !o.Device.cpu() {
 		s.nodes = variable(&m.Graph, o.Device)
 	}
@@ -105,6 +108,14 @@ func (s *Session) open(data []byte, o Options) error {
 		s.operators.Close()
 	}
 	return err
+}
+
+// arenas names the arenas of working memory that a run with release gives back.
+func (s *Session) arenas() string {
+	if s.hostOnly.Load() {
+		return "cpu:0"
+	}
+	return fmt.Sprintf("cpu:0;gpu:%d", s.index)
 }
 
 // floatNames returns the names of the values, all of which must be float32
@@ -286,6 +297,16 @@ func (s *Session) runHere(ctx context.Context, in map[string]*tensor.Tensor) (ma
 
 // runWatched makes the run and terminates it when ctx ends.
 func (s *Session) runWatched(ctx context.Context, run func(*ortgo.RunOptions) error) error {
+	hostOnly := s.hostOnly.Load()
+	err := s.attempt(ctx, run)
+	if err == nil || hostOnly || !strings.Contains(err.Error(), "memory arena shrink list") {
+		return err
+	}
+	s.hostOnly.Store(true)
+	return s.attempt(ctx, run) // the first one was refused before it began
+}
+
+func (s *Session) attempt(ctx context.Context, run func(*ortgo.RunOptions) error) error {
 	ro, err := ortgo.NewRunOptions()
 	if err != nil {
 		return err
@@ -293,7 +314,7 @@ func (s *Session) runWatched(ctx context.Context, run func(*ortgo.RunOptions) er
 	defer ro.Destroy()
 	if s.release {
 		// Memory that is unused at the end of the run goes back to the system.
-		if err := configureRun(s.env.api, ro, "memory.enable_memory_arena_shrinkage", s.arenas); err != nil {
+		if err := configureRun(s.env.api, ro, "memory.enable_memory_arena_shrinkage", s.arenas()); err != nil {
 			return err
 		}
 	}

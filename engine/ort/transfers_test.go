@@ -233,6 +233,19 @@ func TestBindingsDoNotLeak(t *testing.T) {
 	}
 }
 
+// A run that gives memory back does so on the host alone where the device has
+// nothing to give.
+func TestReleaseWithoutDeviceArena(t *testing.T) {
+	s := stepGraph().session(t, ort.Options{Release: true})
+	if err := s.UseBinding(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		latent, words := random(uint64(i), 4, 8), random(2, 8, 300)
+		wantStep(t, run(t, s, map[string]*tensor.Tensor{"latent": latent, "context": words}), latent, words)
+	}
+}
+
 func TestPlacement(t *testing.T) {
 	s := stepGraph().session(t, ort.Options{Placement: true})
 	placed, err := s.Placement()
