@@ -7,6 +7,11 @@
 // operator. Channels are known while the graph is built, batch, height, width
 // and tokens are symbolic, so that one graph serves every size.
 //
+// Which operators a layer becomes depends on the Target that the graph is built
+// for. A Value knows its element type: inputs and outputs of a graph are
+// float32, weights and layers have the target's precision, and where both meet
+// in one operator the lower precision wins.
+//
 // A mistake in an architecture panics inside this package with a private type;
 // Build returns it as an error that names the architecture's line.
 package nn

@@ -32,7 +32,7 @@ func TestTargets(t *testing.T) {
 				t.Errorf("%s for %+v: %v", name, target, err)
 				continue
 			}
-			for _, problem := range problems(g, target) {
+			for _, problem := range append(problems(g, target), disorder(g)...) {
 				t.Errorf("%s for %+v: %s", name, target, problem)
 			}
 		}
@@ -72,36 +72,30 @@ func problems(g *nn.Graph, target nn.Target) []string {
 	return out
 }
 
-// TestOrder checks that every value is made before it is used, and once.
-func TestOrder(t *testing.T) {
-	all := Networks(t)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		for _, target := range targets() {
-			g, err := target.Build(name, all[name].Weights, all[name].Build)
-			must(t, err)
-			there := map[string]bool{"": true}
-			for _, v := range g.ONNX.Inputs {
-				there[v.Name] = true
-			}
-			for _, i := range g.ONNX.Initializers {
-				there[i.Name] = true
-			}
-			for _, p := range g.Params {
-				there[p.Name] = true
-			}
-			for _, n := range g.ONNX.Nodes {
-				for _, in := range n.Inputs {
-					if !there[in] {
-						t.Errorf("%s for %+v: %s uses %s, which is not there", name, target, n.Name, in)
-					}
-				}
-				for _, out := range n.Outputs {
-					if there[out] {
-						t.Errorf("%s for %+v: %s makes %s again", name, target, n.Name, out)
-					}
-					there[out] = true
-				}
+// disorder lists values that are used before they are made, or made twice.
+func disorder(g *nn.Graph) []string {
+	there, out := map[string]bool{"": true}, []string(nil)
+	for _, v := range g.ONNX.Inputs {
+		there[v.Name] = true
+	}
+	for _, i := range g.ONNX.Initializers {
+		there[i.Name] = true
+	}
+	for _, p := range g.Params {
+		there[p.Name] = true
+	}
+	for _, n := range g.ONNX.Nodes {
+		for _, in := range n.Inputs {
+			if !there[in] {
+				out = append(out, n.Name+" uses "+in+", which is not there")
 			}
 		}
+		for _, v := range n.Outputs {
+			if there[v] {
+				out = append(out, n.Name+" makes "+v+" again")
+			}
+			there[v] = true
+		}
 	}
+	return out
 }
