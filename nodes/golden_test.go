@@ -31,6 +31,7 @@ type goldenCase struct {
 	Targets        []string            // output nodes that run, all when empty
 	Images         map[string][]string // SaveImage node: pictures in order
 	Tolerance      difference
+	device         string // that runs it; "" is the CPU
 }
 
 // difference is how far pictures are apart, in grey levels: the largest and the
@@ -181,17 +182,23 @@ func goldenRuntime(t *testing.T, c goldenCase) *Runtime {
 		}
 		weightstest.Write(t, filepath.Join(dir, "models", folder), m)
 	}
-	return testRuntime(t, dir)
+	return testRuntimeOn(t, dir, c.device)
 }
 
 // testRuntime returns a Runtime over dir/models, which saves below dir and
 // loads the pictures of the golden cases.
 func testRuntime(t *testing.T, dir string) *Runtime {
 	t.Helper()
+	return testRuntimeOn(t, dir, "")
+}
+
+func testRuntimeOn(t *testing.T, dir, device string) *Runtime {
+	t.Helper()
 	library := orttest.Library(t)
 	m := models.NewFolders([]string{filepath.Join(dir, "models")})
 	d, err := diffusion.Open(diffusion.Options{
 		Library:   func() (string, error) { return library, nil },
+		Device:    device,
 		Cache:     &weights.Cache{Dir: filepath.Join(dir, "weights")},
 		Embedding: EmbeddingFinder(m),
 	})
