@@ -12,9 +12,9 @@ import (
 
 // Helmfile's releases are the chart with the values of the environment.
 func TestHelmfileIsTheChart(t *testing.T) {
-	t.Setenv("COMFYRUN_TAG", "0.1.0")
-	for _, environment := range []string{"dev", "prod"} {
+	for environment, tag := range map[string]string{"dev": "0.1.0", "prod": "0.1.0-cuda"} {
 		t.Run(environment, func(t *testing.T) {
+			t.Setenv("COMFYRUN_TAG", tag)
 			want, err := template(t, helms[0], "comfyrun-"+environment, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
 			if err != nil {
 				t.Fatal(err)

@@ -40,11 +40,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* The image: that of CUDA where GPUs are asked for, unless a tag or digest names one. */}}
 {{- define "comfyrun.image" -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- printf "%s:%s" .Values.image.repository (default (print .Chart.AppVersion (ternary "-cuda" "" .Values.gpu.enabled)) .Values.image.tag) -}}
 {{- end -}}
 {{- end -}}
 
