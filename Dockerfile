@@ -50,7 +50,7 @@ COPY --from=cuda-libraries /cuda-lib/ /usr/local/lib/
 COPY --from=build /root-cpu/usr/local/ /usr/local/
 COPY --from=build /root-cpu/usr/share/doc/comfyrun/ /usr/share/doc/comfyrun/
 ENV HOME=/data COMFYRUN_HOME=/data TMPDIR=/tmp CUDA_CACHE_PATH=/tmp/cuda
-ENV COMFYRUN_DEVICE=auto NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV COMFYRUN_DEVICE=auto NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /data
 USER 65532:65532
 EXPOSE 8188

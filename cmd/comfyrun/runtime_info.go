@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -30,13 +31,13 @@ and lists the GPUs that drivers tell of. Where the libraries for CUDA are instal
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			info, err := collectInfo(cmd, provider)
-			if err != nil {
+			if info == nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), info)
+				return errors.Join(printJSON(cmd.OutOrStdout(), info), err)
 			}
-			return printInfo(cmd.OutOrStdout(), info)
+			return errors.Join(printInfo(cmd.OutOrStdout(), info), err)
 		},
 	}
 	addLibraryFlag(cmd)
@@ -45,6 +46,7 @@ and lists the GPUs that drivers tell of. Where the libraries for CUDA are instal
 	return cmd
 }
 
+// collectInfo finds out what there is to tell. What is known of GPUs is returned beside the error that no library is found.
 func collectInfo(cmd *cobra.Command, provider string) (*runtimeInfo, error) {
 	if d, err := ort.ParseDevice(provider); err != nil || provider != "" && d.Provider != provider {
 		return nil, usagef("--provider %s is not known; known are cpu, webgpu and cuda", provider)
@@ -59,10 +61,10 @@ func collectInfo(cmd *cobra.Command, provider string) (*runtimeInfo, error) {
 		info.CUDA = filepath.Dir(cuda)
 	}
 	info.Survey = ort.LookAround(gpu.System{}, info.CUDA)
-	if provider == "cuda" && noCUDA != nil {
-		return nil, noCUDA
-	}
 	library, err := find("cpu")
+	if provider == "cuda" && noCUDA != nil {
+		return info, noCUDA
+	}
 	if provider == "cuda" || noCUDA == nil && provider == "" && (info.Usable() || err != nil) {
 		library, err = cuda, nil
 	}
@@ -74,9 +76,11 @@ func collectInfo(cmd *cobra.Command, provider string) (*runtimeInfo, error) {
 
 func printInfo(w io.Writer, info *runtimeInfo) error {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(table, "library\t%s\nversion\t%s\nsha256\t%s\nbuild\t%s\n", info.Path, info.Version, info.SHA256, info.Pin)
-	for _, p := range info.Providers {
-		fmt.Fprintf(table, "provider %s\t%s\n", p.Name, p.State)
+	if info.Info != nil {
+		fmt.Fprintf(table, "library\t%s\nversion\t%s\nsha256\t%s\nbuild\t%s\n", info.Path, info.Version, info.SHA256, info.Pin)
+		for _, p := range info.Providers {
+			fmt.Fprintf(table, "provider %s\t%s\n", p.Name, p.State)
+		}
 	}
 	printNvidia(table, info.Survey)
 	for _, a := range info.Adapters {

@@ -231,7 +231,7 @@ func refuseDriver(n *gpu.Nvidia, err error) error {
 	const advice = "install a driver of version " + leastDriver + " or newer, which CUDA 13 needs"
 	old := n.CUDA != gpu.Version{} && n.CUDA.Less(leastCUDA)
 	switch {
-	case errors.Is(err, gpu.ErrNoDriver) && n.Driver == "":
+	case errors.Is(err, gpu.ErrNoDriver) && !errors.Is(err, gpu.ErrNotVisible):
 		return fmt.Errorf("%w; %s", err, advice)
 	case old:
 		return fmt.Errorf("NVIDIA's driver %s knows CUDA %s at most; %s", n.Driver, n.CUDA, advice)

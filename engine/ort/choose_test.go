@@ -140,6 +140,8 @@ func TestChooseRefuses(t *testing.T) {
 	hidden.gpus, hidden.noDriver = nil, errors.New("no CUDA-capable device")
 	broken := server()
 	broken.broken = map[string]string{"cuda:0": "computes wrong"}
+	container := bare()
+	container.noDriver = fmt.Errorf("%w: no file", gpu.ErrNotVisible)
 	empty := bare()
 	delete(empty.libraries, "cpu")
 	for _, c := range []struct {
@@ -149,6 +151,7 @@ func TestChooseRefuses(t *testing.T) {
 		text string
 	}{
 		{"cuda", bare(), CodeDevice, "use device cuda:0: no NVIDIA driver: no file; install a driver of version 580 or newer"},
+		{"cuda", container, CodeDevice, "use device cuda:0: no NVIDIA driver visible: no file"},
 		{"cuda", old, CodeDevice, "NVIDIA's driver 550.54.15 knows CUDA 12.4 at most; install a driver of version 580"},
 		{"cuda:1", server(), CodeDevice, "use device cuda:1: GTX 1080 has compute capability 6.1; CUDA 13 needs 7.5 or higher"},
 		{"cuda:2", server(), CodeDevice, "no such GPU; there are cuda:0 H100, cuda:1 GTX 1080"},

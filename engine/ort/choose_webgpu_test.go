@@ -11,7 +11,7 @@ import (
 )
 
 // SwiftShader is taken when it is asked for, and not by auto.
-func TestChooseSwiftShader(t *testing.T) {
+func TestWebGPUChoice(t *testing.T) {
 	library := orttest.Library(t)
 	find := func(string) (string, error) { return library, nil }
 	choice, err := ort.Choose(t.Context(), "webgpu", find)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // CUDAOptions says what InstallCUDA fetches. The zero value fetches this build's
@@ -104,10 +106,13 @@ func InstallCUDA(ctx context.Context, dir string, o CUDAOptions) (*InstalledCUDA
 		return nil, err
 	}
 	for i, w := range plan.Missing {
-		if o.Say != nil {
-			o.Say(fmt.Sprintf("%d of %d: %s (%d MB)", i+1, len(plan.Missing), w.Package, w.Bytes/1e6))
+		say := func(done int64) {
+			if o.Say != nil {
+				o.Say(fmt.Sprintf("%d of %d: %s, %d of %d MB", i+1, len(plan.Missing), w.Package, done/1e6, w.Bytes/1e6))
+			}
 		}
-		if err := installWheel(ctx, w, target); err != nil {
+		say(0)
+		if err := installWheel(ctx, w, target, say); err != nil {
 			return nil, fmt.Errorf("install %s with pip: %w", w.Package, err)
 		}
 	}
@@ -150,8 +155,9 @@ func checkSpace(dir string, want int64) error {
 }
 
 // installWheel fetches, checks and unpacks in a folder beside the target, so
-// that the last step for each file is a rename.
-func installWheel(ctx context.Context, w Wheel, target string) error {
+// that the last step for each file is a rename. say is told how many bytes are
+// there while they come.
+func installWheel(ctx context.Context, w Wheel, target string, say func(done int64)) error {
 	work, err := os.MkdirTemp(target, workPattern)
 	if err != nil {
 		return err
@@ -160,7 +166,9 @@ func installWheel(ctx context.Context, w Wheel, target string) error {
 	// Neither the home folder nor the system's folder for temporary files need
 	// have room for another copy.
 	pip := Pin{Source: "pip", Package: w.Package, Wheel: w.Platform}
+	stop := watch(work, func(size int64) { say(min(size, w.Bytes)) })
 	archive, err := fetch(ctx, pip, work, "PIP_NO_CACHE_DIR=1", "TMPDIR="+work)
+	stop()
 	if err != nil {
 		return err
 	}
@@ -176,6 +184,49 @@ func installWheel(ctx context.Context, w Wheel, target string) error {
 		}
 	}
 	return syncDir(target)
+}
+
+// watchInterval is how often a download tells how far it is.
+const watchInterval = 5 * time.Second
+
+// watch tells the size of what a folder holds, whenever that has changed, until
+// stop is called.
+func watch(dir string, tell func(size int64)) (stop func()) {
+	ticker, done, ended := time.NewTicker(watchInterval), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for last := int64(0); ; {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+			if size := sizeOf(dir); size != last {
+				last = size
+				tell(size)
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(done)
+		<-ended
+	}
+}
+
+// sizeOf returns the bytes of all files below a folder; what goes away meanwhile
+// does not count.
+func sizeOf(dir string) (size int64) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			size += info.Size()
+		}
+		return nil
+	})
+	return size
 }
 
 func installMember(archive string, m Member, work, target string) error {

@@ -15,9 +15,12 @@ import (
 	"unsafe"
 )
 
-// ErrNoDriver says that NVIDIA's driver is not installed, or not visible from
-// here.
+// ErrNoDriver says that there is no driver of NVIDIA's.
 var ErrNoDriver = errors.New("no NVIDIA driver")
+
+// ErrNotVisible says that the kernel has NVIDIA's driver, whose libraries cannot
+// be seen from here. It is an ErrNoDriver, too.
+var ErrNotVisible = fmt.Errorf("%w visible", ErrNoDriver)
 
 // Nvidia asks NVIDIA's driver. Without one the error wraps ErrNoDriver; a
 // driver that answers and has no GPU gives an error, too, beside what it told.
@@ -50,7 +53,7 @@ func (n *Nvidia) problem(found *C.nvidia_system, library string) error {
 	text := C.GoString(&found.text[0])
 	switch {
 	case found.state == C.nvidia_absent && n.Driver != "":
-		return fmt.Errorf("%w visible: %s, though the kernel has NVIDIA's driver %s; a container must be given the GPU", ErrNoDriver, text, n.Driver)
+		return fmt.Errorf("%w: %s, though the kernel has NVIDIA's driver %s; a container must be given the GPU", ErrNotVisible, text, n.Driver)
 	case found.state == C.nvidia_absent:
 		return fmt.Errorf("%w: %s", ErrNoDriver, text)
 	case found.state == C.nvidia_broken:
