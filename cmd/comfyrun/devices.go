@@ -125,19 +125,26 @@ func (h *hardware) describe(name string, loaded int64) web.Device {
 	return out
 }
 
+// deviceNames lists the device of each seat.
+func (m *machine) deviceNames() (names []string) {
+	for _, s := range m.seats {
+		names = append(names, s.device)
+	}
+	return names
+}
+
 // devices are what prompts run on, each once, for GET /system_stats.
 func (m *machine) devices(h *hardware) (list []web.Device) {
-	var names []string
 	loaded := map[string]int64{}
 	for _, s := range m.seats {
-		if _, seen := loaded[s.device]; !seen {
-			names = append(names, s.device)
-		}
 		_, all := s.diffusion.Held()
 		loaded[s.device] += all
 	}
-	for _, name := range names {
-		list = append(list, h.describe(name, loaded[name]))
+	for _, name := range m.deviceNames() {
+		if bytes, first := loaded[name]; first {
+			list = append(list, h.describe(name, bytes))
+			delete(loaded, name)
+		}
 	}
 	return list
 }

@@ -198,6 +198,7 @@ func (p *process) work(ctx context.Context) error {
 	defer beside.Wait()
 	beside.Go(func() { p.sweepTemp(ctx, p.temp) })
 	beside.Go(func() { p.followModels(ctx, true) })
+	p.log.Info("taking prompts", "devices", p.machine.deviceNames())
 	return p.worker.Run(ctx)
 }
 
