@@ -6,8 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/comfyrun/comfyrun/engine/nn"
 	"github.com/comfyrun/comfyrun/engine/tensor"
+	"github.com/comfyrun/comfyrun/engine/weights/weightstest"
 )
 
 // conv adds a convolution to a header.
@@ -59,6 +62,28 @@ func TestRealControlNet(t *testing.T) {
 	}
 	if c.Tasks != 0 || c.Difference || c.UNet.Heads != 8 {
 		t.Errorf("recognised as %+v", c)
+	}
+}
+
+// TestControlNetHeads expects the rules for attention of the UNet that a
+// ControlNet is made of.
+func TestControlNetHeads(t *testing.T) {
+	for name, want := range map[string]UNet{"sd21": sd2().UNet, "sdxl": sdxl().UNet} {
+		h := header{}
+		for n, shape := range weightstest.RealUNets()[name].Shapes() {
+			if !strings.HasPrefix(n, "out") {
+				h[n] = shape
+			}
+		}
+		h.conv("zero_convs.0.0", 320, 320, 1)
+		h.conv("input_hint_block.0", 16, 3, 3)
+		c, err := DetectControlNet(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, c.UNet); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

@@ -15,7 +15,11 @@ import (
 // for the CPU.
 func TestDeviceGraphs(t *testing.T) {
 	env := orttest.Env(t)
-	forEach(t, func(t *testing.T, n Network) {
+	names := []string{
+		"adapter", "compact", "controlnet union", "controlnet union hint", "esrgan x4", "sd15-tiny-fp16 clip_l", "sd15-tiny-fp16 vae decoder",
+		"sd21-tiny-fp16 clip_h", "taesd decoder", "taesd encoder", "unet freeu true", "wide unet",
+	}
+	forEach(t, names, func(t *testing.T, n Network) {
 		want := n.run(t, env, nn.Target{}, ort.Device{})
 		for _, c := range []struct {
 			target nn.Target

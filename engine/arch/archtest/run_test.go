@@ -13,18 +13,15 @@ import (
 	"github.com/comfyrun/comfyrun/engine/tensor"
 )
 
-// quick names networks that have everything which graphs are made of. The others
-// run where the build tag slow is set: some take half a minute.
-var quick = []string{
-	"adapter", "compact", "controlnet union", "controlnet union hint", "esrgan x4", "sd15-tiny-fp16 clip_l", "sd15-tiny-fp16 vae decoder",
-	"sd21-tiny-fp16 clip_h", "taesd decoder", "taesd encoder", "unet freeu true", "wide unet",
-}
-
-// forEach runs a test for the networks that can be run.
-func forEach(t *testing.T, test func(t *testing.T, n Network)) {
+// forEach runs a test for the named networks, or for all that can be run where
+// the build tag slow is set.
+func forEach(t *testing.T, names []string, test func(t *testing.T, n Network)) {
 	all := Networks(t)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if !all[name].Large && (slow || slices.Contains(quick, name)) {
+	if slow {
+		names = slices.Sorted(maps.Keys(all))
+	}
+	for _, name := range names {
+		if !all[name].Large {
 			t.Run(name, func(t *testing.T) { test(t, all[name]) })
 		}
 	}

@@ -19,7 +19,8 @@ var sizeOps = []string{"Shape", "Slice", "Concat", "Gather", "Range", "Cast", "A
 // expects no operators on the CPU but those for sizes.
 func TestWebGPUNetworks(t *testing.T) {
 	env := orttest.Env(t)
-	forEach(t, func(t *testing.T, n Network) {
+	names := []string{"adapter", "compact", "esrgan x4", "sd15-tiny-fp16 clip_l", "taesd decoder", "taesd encoder", "wide unet"}
+	forEach(t, names, func(t *testing.T, n Network) {
 		want := n.run(t, env, nn.Target{}, ort.Device{})
 		got := n.run(t, env, nn.Target{Provider: nn.WebGPU, PlainAttention: true}, ort.Device{Provider: "webgpu"})
 		t.Log(compare(t, want, got, 1e-3), got.cpu)
