@@ -42,6 +42,9 @@ func fetchArgs(p Pin, dir string) []string {
 // client's environment.
 func fetch(ctx context.Context, p Pin, dir string, env ...string) (string, error) {
 	client, err := findClient(ctx, p.Source)
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
 	if err != nil {
 		return "", err
 	}
