@@ -53,7 +53,7 @@ func (f *machineFlags) checkDevice() error {
 		}
 		if d.Provider == "cuda" {
 			if _, _, err := ort.CUDADevices(); err != nil {
-				return usagef("read --device: %w", err)
+				return err
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyrun/comfyrun/engine/ort"
 	"github.com/comfyrun/comfyrun/engine/tensor"
+	"github.com/comfyrun/comfyrun/engine/weights/weightstest"
 )
 
 func outOfMemory(needed int64) error {
@@ -191,5 +192,30 @@ func TestPiecesWhereMemoryFails(t *testing.T) {
 	})
 	if want := []string{"open unet", "run unet", "run unet", "run unet"}; err != nil || !slices.Equal(g.log, want) {
 		t.Errorf("done %q, error %v", g.log, err)
+	}
+}
+
+// TestSmallerTiles has memory for tiles of 128 pixels, or of fewer.
+func TestSmallerTiles(t *testing.T) {
+	for most, want := range map[int]int{128: 2, 64: -1} {
+		g := &fakeGPU{run: func(_ *fakeSession, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+			x := in["x"]
+			if x.Dim(2) > most {
+				return nil, outOfMemory(1)
+			}
+			return map[string]*tensor.Tensor{"image": tensor.Full(0.5, 1, 3, 4*x.Dim(2), 4*x.Dim(3))}, nil
+		}}
+		r := g.runtime(t, Options{})
+		u, err := r.LoadUpscaler(t.Context(), weightstest.Write(t, t.TempDir(), "esrgan-x4-tiny"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		im, err := u.Upscale(t.Context(), Image{tensor.Full(0.5, 1, 600, 140, 3)}, Tiles{Size: 512, Overlap: 32}, nil)
+		switch {
+		case want < 0 && !isMemory(err):
+			t.Errorf("memory for tiles of %d pixels: error %v", most, err)
+		case want > 0 && (err != nil || len(g.notices) != want || im.Dim(1) != 2400):
+			t.Errorf("memory for tiles of %d pixels: error %v, notices %q", most, err, g.notices)
+		}
 	}
 }

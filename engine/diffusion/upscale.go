@@ -57,9 +57,24 @@ func (u *Upscaler) File() string { return u.net.file.Path }
 func (u *Upscaler) Scale() int { return u.arch.Scale }
 
 // Upscale enlarges pictures Scale times, in tiles where they are larger than a
-// tile, and clamps them to [0, 1]. progress, unless nil, is told the number of
+// tile, and clamps them to [0, 1]. Where memory does not suffice for a tile, its
+// sides are halved, as ComfyUI does. progress, unless nil, is told the number of
 // tiles done and of all.
 func (u *Upscaler) Upscale(ctx context.Context, im Image, t Tiles, progress func(done, total int)) (Image, error) {
+	for {
+		out, err := u.upscale(ctx, im, t, progress)
+		if !isMemory(err) || t.Size/2 < smallestTile {
+			return out, err
+		}
+		t.Size /= 2
+		u.runtime.notice("%v; the picture is enlarged in tiles of %d pixels", err, t.Size)
+	}
+}
+
+// smallestTile bounds the halving of tiles.
+const smallestTile = 128
+
+func (u *Upscaler) upscale(ctx context.Context, im Image, t Tiles, progress func(done, total int)) (Image, error) {
 	x, err := im.ChannelsFirst()
 	if err != nil {
 		return Image{}, err
