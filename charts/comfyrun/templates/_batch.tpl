@@ -47,7 +47,8 @@ template:
           - --lock=/etc/comfyrun/lock/models.lock
           {{- end }}
           {{- with include "comfyrun.device" $root }}
-          - --device={{ . }}
+          # exec computes on one device, and its pod has one GPU.
+          - --device={{ splitList "," . | first | splitList ":" | first }}
           {{- end }}
           {{- with $job.args }}
           {{- toYaml . | nindent 10 }}
@@ -59,7 +60,7 @@ template:
           {{- toYaml . | nindent 10 }}
           {{- end }}
         resources:
-          {{- include "comfyrun.resources" (dict "root" $root "resources" (default $root.Values.worker.resources $job.resources) "computes" true) | nindent 10 }}
+          {{- include "comfyrun.resources" (dict "root" $root "resources" (default $root.Values.worker.resources $job.resources) "computes" true "gpus" 1) | nindent 10 }}
         volumeMounts:
           {{- include "comfyrun.mounts" $root | nindent 10 }}
           - {name: output, mountPath: /output}

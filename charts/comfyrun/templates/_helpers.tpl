@@ -89,12 +89,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (printf "%s-data" (include "comfyrun.fullname" .)) .Values.data.existingClaim -}}
 {{- end -}}
 
-{{/* Requests and limits, with GPUs where something computes: dict "root" . "resources" … "computes" … */}}
+{{/* Requests and limits, with GPUs where something computes: dict "root" . "resources" … "computes" … and "gpus", if not gpu.count. */}}
 {{- define "comfyrun.resources" -}}
 {{- $r := deepCopy .resources -}}
 {{- $gpu := .root.Values.gpu -}}
 {{- if and .computes $gpu.enabled -}}
-{{- $count := dict $gpu.resourceName (int $gpu.count) -}}
+{{- $count := dict $gpu.resourceName (int (default $gpu.count .gpus)) -}}
 {{- $_ := set $r "requests" (merge (dict) $count (default (dict) $r.requests)) -}}
 {{- $_ := set $r "limits" (merge (dict) $count (default (dict) $r.limits)) -}}
 {{- end -}}
