@@ -48,7 +48,12 @@ func ConvAdd(p Scope, x *Value, plus *Value, w Window) *Value {
 func conv(x, weight, bias *Value, w Window) *Value {
 	x, bias = x.working(), bias.working()
 	if n := x.lackingChannels(); n > 0 {
-		x, weight = x.moreChannels(n), weight.moreChannels(n)
+		more := [8]int{5: n}
+		x, weight = x.padded(more), weight.padded(more)
+	}
+	if p := w.Pads; x.b.target.Provider == CUDA && (p[0] != p[2] || p[1] != p[3]) {
+		// cuDNN knows no other padding than the same on both sides.
+		x, w.Pads = x.padded([8]int{2: p[0], 3: p[1], 6: p[2], 7: p[3]}), [4]int{}
 	}
 	k, s := int64(w.Kernel), int64(w.Stride)
 	pads := make([]int64, 4)
@@ -71,9 +76,14 @@ func (v *Value) lackingChannels() int {
 	return (4 - c%4) % 4
 }
 
-// moreChannels appends channels of zeros.
-func (v *Value) moreChannels(n int) *Value {
+// padded puts zeros around a picture: before each of its dimensions, then behind
+// each.
+func (v *Value) padded(zeros [8]int) *Value {
 	shape := slices.Clone(v.shape)
-	shape[1] += n
-	return v.b.apply(call{op: "Pad", in: []*Value{v, v.b.ints(0, 0, 0, 0, 0, n, 0, 0)}}, shape)
+	for i := range shape {
+		if shape[i] != Any {
+			shape[i] += zeros[i] + zeros[4+i]
+		}
+	}
+	return v.b.apply(call{op: "Pad", in: []*Value{v, v.b.ints(zeros[:]...)}}, shape)
 }

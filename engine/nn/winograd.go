@@ -17,7 +17,7 @@ const winogradMost = 640
 func winogradConv(p Scope, x *Value, w Window, out int, plus ...*Value) *Value {
 	in := x.Dim(1)
 	src, ok := p.b.weights.Lookup(p.join("weight"))
-	if !x.b.target.onCPU() || !ok || !src.Derive || w != Same(3) || max(in/4, out) > winogradMost {
+	if t := x.b.target; !t.onCPU() || t.elem() != onnx.Float || !ok || !src.Derive || w != Same(3) || max(in/4, out) > winogradMost {
 		return nil
 	}
 	if src, ok = p.source("weight", tensor.Shape{out, in, 3, 3}); !ok {
