@@ -65,7 +65,7 @@ func collectInfo(cmd *cobra.Command, provider string) (*runtimeInfo, error) {
 	if provider == "cuda" && noCUDA != nil {
 		return info, noCUDA
 	}
-	if provider == "cuda" || noCUDA == nil && provider == "" && (info.Usable() || err != nil) {
+	if provider == "cuda" || noCUDA == nil && provider == "" && info.Usable() {
 		library, err = cuda, nil
 	}
 	if err == nil {

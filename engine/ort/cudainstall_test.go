@@ -275,6 +275,16 @@ func TestFindForCUDA(t *testing.T) {
 			t.Errorf("FindFor(cuda, %q, %v) = %q, %v; want %q", c.explicit, c.dirs, got, err, c.want)
 		}
 	}
+	only := filepath.Dir(put("only/cuda/" + ort.LibraryName))
+	if got, err := ort.Find("", filepath.Dir(only), cpu); err != nil || got != filepath.Join(cpu, ort.LibraryName) {
+		t.Errorf("for the CPU: %q, %v", got, err)
+	}
+	if got, err := ort.Find("", filepath.Dir(only)); err != nil || got != filepath.Join(only, ort.LibraryName) {
+		t.Errorf("for the CPU, with CUDA's only: %q, %v", got, err)
+	}
+	if got, err := ort.FindFor("webgpu", "", filepath.Dir(only)); err == nil {
+		t.Errorf("for WebGPU: %q", got)
+	}
 	_, err := ort.FindFor("cuda", "", cpu)
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(cpu, "cuda")+"; install it with: comfyrun runtime install --provider cuda") {
 		t.Errorf("not found: %v", err)

@@ -39,7 +39,8 @@ const CUDAFolder = "cuda"
 
 // FindFor is Find for one provider: for "cuda" it looks into the folders named
 // CUDAFolder within the folders, as for a file that has not the CUDA provider
-// beside it; all other providers are in the library that Find returns.
+// beside it; all other providers are in the library that Find returns. For want
+// of another, the library for CUDA serves "cpu".
 func FindFor(provider, explicit string, dirs ...string) (string, error) {
 	if info, err := os.Stat(explicit); err == nil && info.Mode().IsRegular() {
 		if provider != "cuda" || hasCUDA(filepath.Dir(explicit)) {
@@ -54,7 +55,11 @@ func FindFor(provider, explicit string, dirs ...string) (string, error) {
 	if provider == "cuda" {
 		dirs, hint = cudaFolders(explicit, dirs), hint+" --provider cuda"
 	}
-	for _, dir := range dirs {
+	places := dirs
+	if provider == "cpu" {
+		places = append(dirs[:len(dirs):len(dirs)], cudaFolders("", dirs)...)
+	}
+	for _, dir := range places {
 		if path, ok := inFolder(dir); ok {
 			return path, nil
 		}
