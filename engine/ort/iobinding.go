@@ -149,7 +149,7 @@ func (b *ioBinding) upload(i int, t *tensor.Tensor) error {
 	if len(in.data) != len(t.Data) {
 		fresh := allocate(len(t.Data))
 		if fresh == nil {
-			return errors.New("Failed to allocate memory for a copy of the input")
+			return errors.New("out of memory for a copy of the input")
 		}
 		// The old memory may be in use until the new one is bound.
 		defer release(in.data)
