@@ -91,9 +91,16 @@ func TestStrengthsKeepTheSession(t *testing.T) {
 }
 
 // TestBranches compares the ways to add a product with merging it: a wide
-// weight, rows of a joint one, a narrow one, convolutions.
+// weight, rows of a joint one, a narrow one, convolutions; in full and in half
+// precision.
 func TestBranches(t *testing.T) {
-	r, _, _ := patchRuntime(t, "sd15-tiny-fp16")
+	r := testRuntime(t, nil)
+	testBranches(t, r, nn.Target{}, 1e-5)
+	testBranches(t, r, nn.Target{Precision: nn.Float16}, 5e-3)
+}
+
+func testBranches(t *testing.T, r *Runtime, target nn.Target, tolerance float64) {
+	t.Helper()
 	const wide, narrow, rank = 768, 64, 4
 	w := writer{rng: rand.New(rand.NewPCG(1, 2))}
 	w.add("a.weight", wide, wide)
@@ -119,7 +126,7 @@ func TestBranches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := newComponent(component{name: "toy", file: f, weights: tensorsOf(f), trace: tracerOf("toy", toy)})
+	c, err := newComponent(component{name: "toy", file: f, target: target, weights: tensorsOf(f), trace: tracerOf("toy", toy)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +150,7 @@ func TestBranches(t *testing.T) {
 	in := map[string]*tensor.Tensor{"x": noisy(1, 5, wide), "picture": noisy(1, narrow, 9, 7)}
 	for name, want := range runOutputs(t, r, whole, in) {
 		got := runOutputs(t, r, beside, in)[name]
-		t.Run(name, func(t *testing.T) { compareTo(t, got, want, 1e-5) })
+		t.Run(name, func(t *testing.T) { compareTo(t, got, want, tolerance) })
 		// The file has nothing for the middle third of the joint weight.
 		if d := distance(runOutputs(t, r, c, in)[name], want); (d == 0) != (name == "k") {
 			t.Errorf("%s is changed by %g", name, d)

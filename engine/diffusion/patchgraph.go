@@ -104,7 +104,7 @@ func (c *component) addBranches(s split) {
 	b.graph.Inputs = append(slices.Clip(b.graph.Inputs), onnx.ValueInfo{
 		Name: strengthsInput, Type: onnx.Float, Dims: []onnx.Dim{{Size: int64(len(c.steps))}},
 	})
-	c.graph = &nn.Graph{ONNX: b.graph, Params: c.graph.Params}
+	c.graph = &nn.Graph{ONNX: b.graph, Params: c.graph.Params, Forms: c.graph.Forms}
 	c.inputs = map[string]*tensor.Tensor{strengthsInput: c.strengths()}
 }
 

@@ -1,0 +1,32 @@
+//go:build webgpu
+
+package nodes
+
+import (
+	"flag"
+	"slices"
+	"testing"
+)
+
+// allGoldens has TestWebGPUGolden run all cases of Stable Diffusion 1.5, for
+// which a Vulkan driver on the processor takes hours.
+var allGoldens = flag.Bool("all-goldens", false, "run all golden workflows on WebGPU")
+
+// fewGoldens are the cases that run otherwise: together they use every kind of
+// network, and weights of every type.
+var fewGoldens = []string{"file-dtypes", "hires-chain", "upscale-model"}
+
+// TestWebGPUGolden runs golden workflows on WebGPU and compares the pictures
+// with those that ComfyUI made on a CPU.
+func TestWebGPUGolden(t *testing.T) {
+	for _, c := range goldenCases(t) {
+		if c.Name == fullSize || len(c.Models) == 0 || !*allGoldens && !slices.Contains(fewGoldens, c.Name) {
+			continue
+		}
+		c.Tolerance, c.device = difference{Max: 4, Mean: 0.7}, "webgpu"
+		t.Run(c.Name, func(t *testing.T) {
+			d := runGolden(t, c)
+			t.Logf("%.0f levels, mean %.5f", d.Max, d.Mean)
+		})
+	}
+}
