@@ -66,7 +66,7 @@ func (v *Value) splitsGelu(width int) bool {
 	case WebGPU:
 		return v.Rank() == 3
 	case CUDA:
-		return v.Rank() == 3 && slices.Contains([]int{1280, 2560, 5120}, width)
+		return v.Rank() == 3 && slices.Contains([]int{1280, 2560, 3072, 5120, 6144}, width)
 	}
 	return false
 }
