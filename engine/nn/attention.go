@@ -28,8 +28,9 @@ func Attention(q, k, v *Value, h Heads) *Value {
 		elem = onnx.Float
 	}
 	q, k, v = q.as(elem), k.as(elem), v.as(elem)
-	// WebGPU's operator does not know of causal attention.
-	if t := q.b.target; t.PlainAttention || t.Provider == WebGPU && h.Causal {
+	// WebGPU's operator does not know of causal attention, and CUDA's has not
+	// always done; it is for few tokens, once for a text.
+	if t := q.b.target; t.PlainAttention || !t.onCPU() && h.Causal {
 		return plainAttention(q, k, v, h).working()
 	}
 	return fusedAttention(q, k, v, h).working()
