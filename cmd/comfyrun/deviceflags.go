@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyrun/comfyrun/engine/diffusion"
 	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/ort/gpu"
 )
 
 // computeFlags say how to compute on the device.
@@ -69,6 +70,23 @@ func chooser(cmd *cobra.Command) func(context.Context, string) (*ort.Choice, err
 		}
 		return ort.Choose(ctx, device, find)
 	}
+}
+
+// freeMemory asks the driver how much of a device's memory is free; 0 where it does not tell.
+func freeMemory(d ort.Device) int64 {
+	if d.Provider != "cuda" {
+		return 0
+	}
+	n, err := gpu.System{}.Nvidia()
+	if err != nil {
+		return 0
+	}
+	for _, g := range n.GPUs {
+		if g.Index == d.Index {
+			return g.Free
+		}
+	}
+	return 0
 }
 
 // settle looks for the devices, so that one that does not work is known before anything runs, and says what was chosen where

@@ -147,7 +147,7 @@ func (f *machineFlags) newSeat(cmd *cobra.Command, m *machine, device string, ca
 				m.loaded(path, took)
 			}
 		},
-		Notice: m.notice,
+		Notice: m.notice, FreeMemory: freeMemory,
 	}
 	if err := f.compute.apply(&o); err != nil {
 		return s, err

@@ -35,6 +35,9 @@ type component struct {
 	extra []weights.Part
 	// inputs are given to each run, beside those of the caller.
 	inputs map[string]*tensor.Tensor
+	// seldom says that the network needs much memory and runs seldom: on a device
+	// it gives that back after each run.
+	seldom bool
 	// roundF16 rounds float32 weights to half precision first, as ComfyUI
 	// stores text encoders.
 	roundF16 bool

@@ -3,6 +3,7 @@ package diffusion
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/comfyrun/comfyrun/engine/ort"
 )
@@ -26,11 +27,15 @@ type MemoryError struct {
 // known.
 func (e *MemoryError) Error() string {
 	s := fmt.Sprintf("the memory of %s does not suffice for %s, whose weights are %s", e.Device, e.Network, size(e.Weights))
+	var known []string
 	if e.Needed > 0 {
-		s += ": " + size(e.Needed) + " were needed"
-		if e.Free > 0 || e.Budget > 0 {
-			s += ", " + size(e.Free) + " free"
-		}
+		known = append(known, size(e.Needed)+" were needed")
+	}
+	if e.Free > 0 || e.Budget > 0 {
+		known = append(known, size(e.Free)+" free")
+	}
+	if len(known) > 0 {
+		s += ": " + strings.Join(known, ", ")
 	}
 	if e.Budget > 0 {
 		s += " of the " + size(e.Budget) + " that models may take"
@@ -121,5 +126,9 @@ func (p *pool) explained(c *component, err error) error {
 	if errors.As(err, &m) || !errors.As(err, &e) || e.Code != ort.CodeMemory {
 		return err
 	}
-	return &MemoryError{Network: c.name, Device: p.runtime.placed().Device, Needed: e.Needed, Weights: c.copiedBytes(), Err: err}
+	m = &MemoryError{Network: c.name, Device: p.runtime.placed().Device, Needed: e.Needed, Weights: c.copiedBytes(), Err: err}
+	if free := p.runtime.options.FreeMemory; free != nil {
+		m.Free = free(m.Device)
+	}
+	return m
 }

@@ -73,13 +73,13 @@ func TestNoMemory(t *testing.T) {
 	g := &fakeGPU{run: func(*fakeSession, map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
 		return nil, outOfMemory(3 << 30)
 	}}
-	m, _ := g.load(t, Options{})
+	m, _ := g.load(t, Options{FreeMemory: func(d ort.Device) int64 { return 1 << 30 }})
 	err := predict(t, m)
 	var memory *MemoryError
 	if !errors.As(err, &memory) || memory.Network != "unet" || memory.Needed != 3<<30 || memory.Weights != m.unet.copiedBytes() {
 		t.Fatalf("error %+v", err)
 	}
-	if want := "the memory of cuda:0 does not suffice for unet, whose weights are "; !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), ": 3.0 GiB were needed") {
+	if want := "the memory of cuda:0 does not suffice for unet, whose weights are "; !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), ": 3.0 GiB were needed, 1.0 GiB free: ") {
 		t.Errorf("error %v, want %s…", err, want)
 	}
 	if n := len(g.log); n != 2 {

@@ -224,7 +224,11 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 	}
 	model := c.model(located.byName)
 	o := p.runtime.options
-	session, err := p.open(ctx, model, ort.Options{Name: c.name, Device: place.Device, Threads: o.Threads, Profile: o.Profile})
+	session, err := p.open(ctx, model, ort.Options{
+		Name: c.name, Device: place.Device, Threads: o.Threads, Profile: o.Profile,
+		// Sessions share their working memory on the CPU only.
+		Release: c.seldom && !place.isCPU(),
+	})
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,9 @@ type Options struct {
 	// DeviceMemory bounds the bytes of a GPU that networks take, working memory
 	// included; 0 means what was free when the device was looked for.
 	DeviceMemory int64
+	// FreeMemory returns the bytes that are free on a device now, 0 where that is
+	// not known, for errors; nil knows nothing.
+	FreeMemory func(ort.Device) int64
 	// Embedding finds the file of a textual inversion by the name that a prompt
 	// gives; nil finds none.
 	Embedding func(name string) (path string, ok bool)

@@ -73,7 +73,7 @@ func (r *Runtime) tinyHalf(ctx context.Context, h tinyFile) (*component, error) 
 	if err != nil {
 		return nil, err
 	}
-	c, err := newComponent(component{name: h.name, file: f, target: target, weights: tensorsOf(f), trace: tracerOf(h.name, h.build)})
+	c, err := newComponent(component{name: h.name, seldom: true, file: f, target: target, weights: tensorsOf(f), trace: tracerOf(h.name, h.build)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.path, err)
 	}

@@ -31,7 +31,7 @@ func (r *Runtime) LoadUpscaler(ctx context.Context, path string) (*Upscaler, err
 	if err != nil {
 		return nil, err
 	}
-	net, err := newComponent(component{name: "upscaler", file: f, target: target, weights: a.Weights, trace: tracerOf(a.Family+" upscaler", a.Build)})
+	net, err := newComponent(component{name: "upscaler", seldom: true, file: f, target: target, weights: a.Weights, trace: tracerOf(a.Family+" upscaler", a.Build)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

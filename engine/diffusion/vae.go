@@ -29,7 +29,7 @@ func (r *Runtime) newVAE(ctx context.Context, f *weights.File, w nn.Weights) (*V
 	if err != nil {
 		return nil, err
 	}
-	decoder := component{name: "vae_decoder", file: f, target: target, weights: arch.Decoder(w), trace: tracerOf("VAE decoder", arch.VAEDecoder)}
+	decoder := component{name: "vae_decoder", seldom: true, file: f, target: target, weights: arch.Decoder(w), trace: tracerOf("VAE decoder", arch.VAEDecoder)}
 	v := &VAE{runtime: r}
 	if v.decoder, err = newComponent(decoder); err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (r *Runtime) newVAE(ctx context.Context, f *weights.File, w nn.Weights) (*V
 	v.channels, v.scale = arch.VAESize(w)
 	v.whole = &component{name: "vae", file: f, weights: w}
 	if e := arch.Encoder(w); len(e.Names()) > 0 {
-		encoder := component{name: "vae_encoder", file: f, target: target, weights: e, trace: tracerOf("VAE encoder", arch.VAEEncoder)}
+		encoder := component{name: "vae_encoder", seldom: true, file: f, target: target, weights: e, trace: tracerOf("VAE encoder", arch.VAEEncoder)}
 		v.encoder, err = newComponent(encoder)
 	}
 	return v, err
