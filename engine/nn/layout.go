@@ -4,7 +4,7 @@ package nn
 // architectures, and for ONNX's convolutions. Where GPUs work, channels come
 // last: the runtimes' providers turn convolutions round, and put a Transpose
 // before and behind each; two that meet cancel each other. So on GPUs what can
-// do with channels last takes them so, and on CUDA no Transpose remains but at
+// do with channels last takes them so, and no Transpose remains on CUDA but at
 // the ends of the graph.
 
 // channelsLast returns a picture as [batch, height, width, channel].
