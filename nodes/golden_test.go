@@ -18,6 +18,7 @@ import (
 	"github.com/comfyrun/comfyrun/engine"
 	"github.com/comfyrun/comfyrun/engine/diffusion"
 	"github.com/comfyrun/comfyrun/engine/models"
+	"github.com/comfyrun/comfyrun/engine/ort"
 	"github.com/comfyrun/comfyrun/engine/ort/orttest"
 	"github.com/comfyrun/comfyrun/engine/weights"
 	"github.com/comfyrun/comfyrun/engine/weights/weightstest"
@@ -31,7 +32,13 @@ type goldenCase struct {
 	Targets        []string            // output nodes that run, all when empty
 	Images         map[string][]string // SaveImage node: pictures in order
 	Tolerance      difference
-	device         string // that runs it; "" is the CPU
+	deviceChoice
+}
+
+// deviceChoice says what runs a case; the zero value is the CPU.
+type deviceChoice struct {
+	device string
+	choose func(ctx context.Context, device string) (*ort.Choice, error)
 }
 
 // difference is how far pictures are apart, in grey levels: the largest and the
@@ -182,23 +189,24 @@ func goldenRuntime(t *testing.T, c goldenCase) *Runtime {
 		}
 		weightstest.Write(t, filepath.Join(dir, "models", folder), m)
 	}
-	return testRuntimeOn(t, dir, c.device)
+	return testRuntimeOn(t, dir, c.deviceChoice)
 }
 
 // testRuntime returns a Runtime over dir/models, which saves below dir and
 // loads the pictures of the golden cases.
 func testRuntime(t *testing.T, dir string) *Runtime {
 	t.Helper()
-	return testRuntimeOn(t, dir, "")
+	return testRuntimeOn(t, dir, deviceChoice{})
 }
 
-func testRuntimeOn(t *testing.T, dir, device string) *Runtime {
+func testRuntimeOn(t *testing.T, dir string, on deviceChoice) *Runtime {
 	t.Helper()
 	library := orttest.Library(t)
 	m := models.NewFolders([]string{filepath.Join(dir, "models")})
 	d, err := diffusion.Open(diffusion.Options{
 		Library:   func() (string, error) { return library, nil },
-		Device:    device,
+		Device:    on.device,
+		Choose:    on.choose,
 		Cache:     &weights.Cache{Dir: filepath.Join(dir, "weights")},
 		Embedding: EmbeddingFinder(m),
 	})
