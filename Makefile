@@ -90,8 +90,7 @@ test-slow: lib ## run the tests that take minutes too (build tag slow)
 	$(GO) test -timeout 60m -tags slow ./...
 
 .PHONY: test-cuda-libs
-test-cuda-libs: build ## all that CUDA needs is installed (1.2 GB, once) and can be loaded; no GPU is needed (build tag cudalibs)
-	bin/comfyrun runtime install --provider cuda --dir .cache/lib
+test-cuda-libs: lib-cuda ## all that CUDA needs is installed (1.2 GB, once) and can be loaded; no GPU is needed (build tag cudalibs)
 	$(GO) test -count=1 -tags cudalibs -run '^TestCUDA(Libraries|Options)$$' ./cmd/comfyrun ./engine/ort
 
 test-xl: lib ## one step of SDXL at its real sizes: 7 GB of checkpoint, 11 of converted weights (build tag xl)

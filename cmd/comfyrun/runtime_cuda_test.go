@@ -11,7 +11,7 @@ import (
 )
 
 // cudaLibrary is where make installs the library for CUDA.
-const cudaLibrary = "../../.cache/lib"
+const cudaLibrary = "../../lib"
 
 // All that CUDA needs can be loaded from the folder that runtime install filled, with a driver that answers few
 // questions in the place of NVIDIA's: ONNX Runtime loads its CUDA provider, that loads the rest, and the last word is

@@ -29,7 +29,7 @@ func TestCUDAOptions(t *testing.T) {
 		}
 		return
 	}
-	e, err := Open("../../.cache/lib/cuda/" + LibraryName)
+	e, err := Open("../../lib/cuda/" + LibraryName)
 	if err != nil {
 		t.Fatal(err)
 	}
