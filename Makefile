@@ -53,6 +53,11 @@ test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftSh
 	  $(GO) test -count=1 -timeout 30m -tags webgpu -run '^TestWebGPU' \
 	  $$(git grep -l --untracked '^//go:build webgpu$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
+.PHONY: test-webgpu-goldens
+test-webgpu-goldens: lib .cache/swiftshader ## all golden workflows of Stable Diffusion 1.5 on SwiftShader: hours
+	VK_DRIVER_FILES=$(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/swiftshader \
+	  $(GO) test -count=1 -timeout 12h -tags webgpu -run '^TestWebGPUGolden$$' -v ./nodes -all-goldens
+
 SWIFTSHADER := @sparticuz/chromium@153.0.0
 SWIFTSHADER_SHA256 := 20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0
 UNBROTLI := const z = require("zlib"); process.stdin.pipe(z.createBrotliDecompress()).pipe(process.stdout)

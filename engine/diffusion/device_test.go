@@ -143,6 +143,7 @@ func TestPlace(t *testing.T) {
 		{"cpu", Options{Device: "cpu", Choose: never}, "cpu", "fp32", "fp32", ""},
 		{"cpu in half", Options{Device: "cpu", Precision: "fp16"}, "", "", "", "use precision fp16: device cpu computes in fp32"},
 		{"auto", Options{Device: "auto", Choose: gpu(true)}, "cpu", "fp32", "fp32", ""},
+		{"auto in half", Options{Device: "auto", Precision: "fp16", Choose: gpu(true)}, "", "", "", "device cpu computes in fp32; not cuda:0: no driver"},
 		{"cuda", Options{Device: "cuda", Choose: gpu(true)}, "cuda:0", "fp16", "fp32", ""},
 		{"cuda in full", Options{Device: "cuda", Precision: "fp32", Choose: gpu(true)}, "cuda:0", "fp32", "fp32", ""},
 		{"cuda in half", Options{Device: "cuda", VAEPrecision: "fp16", Choose: gpu(true)}, "cuda:0", "fp16", "fp16", ""},

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -97,6 +98,34 @@ func TestBranches(t *testing.T) {
 	r := testRuntime(t, nil)
 	testBranches(t, r, nn.Target{}, 1e-5)
 	testBranches(t, r, nn.Target{Precision: nn.Float16}, 5e-3)
+	// What this graph has for a GPU the CPU has too.
+	testBranches(t, r, nn.Target{Provider: nn.WebGPU}, 1e-5)
+	testBranches(t, r, nn.Target{Provider: nn.CUDA, Precision: nn.Float16}, 5e-3)
+}
+
+// TestBranchesFitGraphs builds a whole network with LoRAs for GPUs: the types of
+// its values fit, and all that keeps the CPU from running it is an operator that
+// it lacks.
+func TestBranchesFitGraphs(t *testing.T) {
+	r, m, _ := patchRuntime(t, "sd15-tiny-fp16")
+	lacking := regexp.MustCompile(`find (an implementation|kernel) for (com\.microsoft\.)?(BiasSplitGelu|GroupNorm|SkipGroupNorm)\(1\)`)
+	for _, target := range []nn.Target{
+		{Provider: nn.WebGPU, PlainAttention: true}, {Provider: nn.WebGPU, Precision: nn.Float16, PlainAttention: true},
+		{Provider: nn.CUDA}, {Provider: nn.CUDA, Precision: nn.Float16},
+	} {
+		for _, list := range []string{"lora-kohya-sd15-tiny", "lora-conv-sd15-tiny", "loha-sd15-tiny"} {
+			c, err := m.unet.on(target)
+			if err == nil {
+				c, err = c.with(openLoRA(t, r, list).step(m.unet, m.loraKeys(), 0.5))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = r.pool.acquire(t.Context(), c); err == nil || !lacking.MatchString(err.Error()) {
+				t.Errorf("%+v, %s: error %v", target, list, err)
+			}
+		}
+	}
 }
 
 func testBranches(t *testing.T, r *Runtime, target nn.Target, tolerance float64) {

@@ -107,6 +107,15 @@ func ParsePrecision(s string) (nn.Precision, error) {
 	return "", fmt.Errorf("precision %q is not known; known are %s, %s and %s", s, AutoPrecision, nn.Float32, nn.Float16)
 }
 
+// instead says which devices the place stands in for, "" for none.
+func (p *Place) instead() string {
+	text := ""
+	for _, r := range p.Rejected {
+		text += "; not " + r.String()
+	}
+	return text
+}
+
 // setPrecision decides the precisions: half of it for networks where the device
 // computes in it, all of it for autoencoders, some of which overflow.
 func (p *Place) setPrecision(o Options) error {
@@ -122,7 +131,7 @@ func (p *Place) setPrecision(o Options) error {
 		case nn.Float16:
 			if !p.Capabilities.Float16 {
 				return &ort.Error{Op: "use precision " + string(*q), Code: ort.CodeDevice,
-					Message: fmt.Sprintf("device %s computes in %s", p.Device, nn.Float32)}
+					Message: fmt.Sprintf("device %s computes in %s", p.Device, nn.Float32) + p.instead()}
 			}
 		}
 	}
