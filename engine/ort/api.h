@@ -10,7 +10,6 @@ typedef void *const *api_table;
 
 enum {
 	api_version = 24,
-	at_GetErrorCode = 1,
 	at_GetErrorMessage = 2,
 	at_CreateTensorWithDataAsOrtValue = 49,
 	at_GetTensorMutableData = 51,

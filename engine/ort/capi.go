@@ -22,8 +22,6 @@ static const char *base_version(const api_base *b) { return b->get_version(); }
 
 static api_table base_api(const api_base *b) { return b->get_api(api_version); }
 
-static int code_of(api_table api, void *status) { return ((int (*)(void *))api[at_GetErrorCode])(status); }
-
 static const char *message_of(api_table api, void *status) {
 	return ((const char *(*)(void *))api[at_GetErrorMessage])(status);
 }
@@ -108,16 +106,8 @@ func failed(api C.api_table, status unsafe.Pointer) error {
 		return nil
 	}
 	defer C.release_status(api, status)
-	return &failure{int(C.code_of(api, status)), C.GoString(C.message_of(api, status))}
+	return errors.New(C.GoString(C.message_of(api, status)))
 }
-
-// failure is what ONNX Runtime's interface returned.
-type failure struct {
-	code    int // OrtErrorCode
-	message string
-}
-
-func (f *failure) Error() string { return f.message }
 
 func listProviders(api C.api_table) ([]string, error) {
 	var names **C.char

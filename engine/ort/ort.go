@@ -5,7 +5,9 @@
 // installed by Install. An Env is the loaded library, one per process. A
 // Session is a graph made ready to run; its weights stay in the files that the
 // graph's external initializers name and are mapped, not copied. A provider is
-// ONNX Runtime's word for the code that runs operators on a kind of device.
+// ONNX Runtime's word for the code that runs operators on a kind of device. A
+// Device is the CPU, a GPU by CUDA or one by WebGPU; on the latter two, inputs
+// are bound: they stay on the device and are uploaded where they change.
 //
 // Tensors that go into and come out of a session are float32.
 package ort
