@@ -83,7 +83,7 @@ func (f *replayFlags) run(cmd *cobra.Command, arg string) error {
 	}
 	f.likeBefore(old.receipt.Engine)
 	if err := f.checkDevice(); err != nil {
-		return fmt.Errorf("replay %s, whose run was on %s: %w", old.path, old.receipt.Engine.Device, err)
+		return f.elsewhere(old, err)
 	}
 	out := f.out
 	if out == "" {
@@ -94,7 +94,7 @@ func (f *replayFlags) run(cmd *cobra.Command, arg string) error {
 	}
 	s, err := openSession(cmd, &f.machineFlags, out)
 	if err != nil {
-		return err
+		return f.elsewhere(old, err)
 	}
 	p := &replayer{flags: f, session: s, old: old, limits: limits}
 	p.result = replayResult{Differing: []nodeDifference{}, Pictures: []pictureDifference{}, Causes: []string{}}
@@ -118,6 +118,14 @@ func (f *replayFlags) likeBefore(e receiptEngine) {
 	if !f.given("vae-precision") && e.VAEPrecision != "" {
 		f.compute.vaePrecision = e.VAEPrecision
 	}
+}
+
+// elsewhere says of a device that is not here where it comes from.
+func (f *replayFlags) elsewhere(old *recorded, err error) error {
+	if !isDevice(err) || f.given("device") {
+		return err
+	}
+	return fmt.Errorf("replay %s, whose run was on %s (--device takes another): %w", old.path, old.receipt.Engine.Device, err)
 }
 
 // replayer repeats one run.
