@@ -3,9 +3,13 @@
 package nodes
 
 import (
+	"context"
 	"flag"
 	"slices"
 	"testing"
+
+	"github.com/comfyrun/comfyrun/engine/ort"
+	"github.com/comfyrun/comfyrun/engine/ort/orttest"
 )
 
 // allGoldens has TestWebGPUGolden run all cases of Stable Diffusion 1.5, for
@@ -24,6 +28,9 @@ func TestWebGPUGolden(t *testing.T) {
 			continue
 		}
 		c.Tolerance, c.device = difference{Max: 4, Mean: 0.7}, "webgpu"
+		c.choose = func(ctx context.Context, device string) (*ort.Choice, error) {
+			return ort.Choose(ctx, device, func(string) (string, error) { return orttest.Library(t), nil })
+		}
 		t.Run(c.Name, func(t *testing.T) {
 			d := runGolden(t, c)
 			t.Logf("%.0f levels, mean %.5f", d.Max, d.Mean)

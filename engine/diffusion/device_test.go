@@ -214,3 +214,17 @@ func TestTypes(t *testing.T) {
 		t.Errorf("%d halves lie in the file, %d were made", inPlace, made)
 	}
 }
+
+// TestPlainNorm compares a network whose norms are written as means with one
+// whose norms are operators.
+func TestPlainNorm(t *testing.T) {
+	r, m, _ := patchRuntime(t, "sd15-tiny-fp32")
+	plain, err := m.unet.on(nn.Target{PlainNorm: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := map[string]*tensor.Tensor{"x": noisy(2, 4, 12, 16), "timesteps": tensor.Full(400, 2), "context": noisy(2, 77, 64)}
+	want := runOf(t, r, m.unet, in)
+	r.Free()
+	compareTo(t, runOf(t, r, plain, in), want, 1e-5)
+}

@@ -160,7 +160,7 @@ func (p *Place) target(of role) nn.Target {
 	if p.isCPU() {
 		return nn.Target{}
 	}
-	t := nn.Target{Provider: nn.Provider(p.Device.Provider), Precision: nn.Float32, PlainAttention: !p.Capabilities.Attention}
+	t := nn.Target{Provider: nn.Provider(p.Device.Provider), Precision: nn.Float32, PlainAttention: !p.Capabilities.Attention, PlainNorm: p.Capabilities.Software}
 	switch of {
 	case denoising:
 		t.Precision = p.Precision

@@ -28,7 +28,10 @@ func watched(t *testing.T) (*Runtime, map[string]*ort.Session) {
 	t.Helper()
 	library := orttest.Library(t)
 	r, err := Open(Options{
-		Library: func() (string, error) { return library, nil }, Device: "webgpu", Cache: &weights.Cache{Dir: t.TempDir()},
+		Device: "webgpu", Cache: &weights.Cache{Dir: t.TempDir()},
+		Choose: func(ctx context.Context, device string) (*ort.Choice, error) {
+			return ort.Choose(ctx, device, func(string) (string, error) { return library, nil })
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

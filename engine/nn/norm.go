@@ -20,17 +20,34 @@ func GroupNorm(p Scope, x *Value, eps float32) *Value {
 	if x.normalisesGroups() {
 		return fusedGroupNorm(p, x, eps, false)
 	}
+	// In half precision the operator rounds its scale and shift.
+	y := x.as(onnx.Float).Reshape(0, groups, Any)
+	if x.b.target.PlainNorm {
+		y = y.normalisedPlainly(eps)
+	} else {
+		y = y.normalised(eps)
+	}
+	return y.working().ReshapeLike(x).Mul(p.Param("weight", c, 1, 1)).Add(p.Param("bias", c, 1, 1))
+}
+
+// normalised moves and scales the last dimension of [batch, groups, numbers] to
+// mean 0 and variance 1.
+func (v *Value) normalised(eps float32) *Value {
 	ones, zeros := make([]float32, groups), make([]float32, groups)
 	for i := range ones {
 		ones[i] = 1
 	}
-	// In half precision the operator rounds its scale and shift.
-	y := x.as(onnx.Float).Reshape(0, groups, Any)
-	y = x.b.apply(call{
-		op: "InstanceNormalization", in: []*Value{y, x.b.floats(ones, groups), x.b.floats(zeros, groups)},
+	return v.b.apply(call{
+		op: "InstanceNormalization", in: []*Value{v, v.b.floats(ones, groups), v.b.floats(zeros, groups)},
 		attrs: []onnx.Attr{attr("epsilon", eps)},
-	}, y.shape)
-	return y.working().ReshapeLike(x).Mul(p.Param("weight", c, 1, 1)).Add(p.Param("bias", c, 1, 1))
+	}, v.shape)
+}
+
+// normalisedPlainly is normalised without the operator for it.
+func (v *Value) normalisedPlainly(eps float32) *Value {
+	d := v.Sub(v.reduce("ReduceMean", 2))
+	variance := d.Mul(d).reduce("ReduceMean", 2).Add(v.b.floats([]float32{eps}, 1))
+	return d.Div(v.b.apply(call{op: "Sqrt", in: []*Value{variance}}, variance.shape))
 }
 
 // GroupNormSiLU is GroupNorm, and SiLU of what it gives.

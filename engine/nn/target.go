@@ -7,6 +7,9 @@ type Target struct {
 	// PlainAttention writes attention as matrix products and a softmax, for
 	// devices on which the fused operator computes wrong.
 	PlainAttention bool
+	// PlainNorm writes group norms as means, for devices that are programs on
+	// the processor: the operator takes them twenty times as long.
+	PlainNorm bool
 }
 
 // Provider is an execution provider of ONNX Runtime; which operators there are,
