@@ -54,7 +54,7 @@ test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftSh
 	  $$(git grep -l --untracked '^//go:build webgpu$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 .PHONY: test-webgpu-goldens
-test-webgpu-goldens: lib .cache/swiftshader ## all golden workflows of Stable Diffusion 1.5 on SwiftShader: hours
+test-webgpu-goldens: lib .cache/swiftshader ## all golden workflows on SwiftShader: hours
 	VK_DRIVER_FILES=$(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/swiftshader \
 	  $(GO) test -count=1 -timeout 12h -tags webgpu -run '^TestWebGPUGolden$$' -v ./nodes -all-goldens
 

@@ -12,8 +12,8 @@ import (
 	"github.com/comfyrun/comfyrun/engine/ort/orttest"
 )
 
-// allGoldens has TestWebGPUGolden run all cases of Stable Diffusion 1.5, for
-// which a Vulkan driver on the processor takes hours.
+// allGoldens has TestWebGPUGolden run all cases that use a model, for which a
+// Vulkan driver on the processor takes hours.
 var allGoldens = flag.Bool("all-goldens", false, "run all golden workflows on WebGPU")
 
 // fewGoldens are the cases that run otherwise: together they use every kind of
