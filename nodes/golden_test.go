@@ -39,6 +39,7 @@ type goldenCase struct {
 type deviceChoice struct {
 	device string
 	choose func(ctx context.Context, device string) (*ort.Choice, error)
+	exact  bool // in fp32 whatever the device
 }
 
 // difference is how far pictures are apart, in grey levels: the largest and the
@@ -203,13 +204,17 @@ func testRuntimeOn(t *testing.T, dir string, on deviceChoice) *Runtime {
 	t.Helper()
 	library := orttest.Library(t)
 	m := models.NewFolders([]string{filepath.Join(dir, "models")})
-	d, err := diffusion.Open(diffusion.Options{
+	o := diffusion.Options{
 		Library:   func() (string, error) { return library, nil },
 		Device:    on.device,
 		Choose:    on.choose,
 		Cache:     &weights.Cache{Dir: filepath.Join(dir, "weights")},
 		Embedding: EmbeddingFinder(m),
-	})
+	}
+	if on.exact {
+		o.Precision, o.VAEPrecision = "fp32", "fp32"
+	}
+	d, err := diffusion.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/comfyrun/comfyrun/engine/onnx"
 	"github.com/comfyrun/comfyrun/engine/ort"
 	"github.com/comfyrun/comfyrun/engine/ort/orttest"
 )
@@ -23,11 +24,12 @@ var fewGoldens = []string{"file-dtypes", "hires-chain", "upscale-model"}
 // TestWebGPUGolden runs golden workflows on WebGPU and compares the pictures
 // with those that ComfyUI made on a CPU.
 func TestWebGPUGolden(t *testing.T) {
+	keepDevice(t)
 	for _, c := range goldenCases(t) {
 		if c.Name == fullSize || len(c.Models) == 0 || !*allGoldens && !slices.Contains(fewGoldens, c.Name) {
 			continue
 		}
-		c.Tolerance, c.device = difference{Max: 4, Mean: 0.7}, "webgpu"
+		c.Tolerance, c.device, c.exact = difference{Max: 4, Mean: 0.7}, "webgpu", true
 		c.choose = func(ctx context.Context, device string) (*ort.Choice, error) {
 			return ort.Choose(ctx, device, func(string) (string, error) { return orttest.Library(t), nil })
 		}
@@ -36,4 +38,24 @@ func TestWebGPUGolden(t *testing.T) {
 			t.Logf("%.0f levels, mean %.5f", d.Max, d.Mean)
 		})
 	}
+}
+
+// keepDevice keeps a session open while the test runs: with the last one the
+// device would go, and with it the shaders that were compiled.
+func keepDevice(t *testing.T) {
+	t.Helper()
+	x := onnx.ValueInfo{Name: "x", Type: onnx.Float, Dims: []onnx.Dim{{Size: 1}}}
+	y := x
+	y.Name = "y"
+	s, err := orttest.Env(t).NewSession(&onnx.Model{
+		Opset: map[string]int64{"": 18},
+		Graph: onnx.Graph{
+			Name: "kept", Inputs: []onnx.ValueInfo{x}, Outputs: []onnx.ValueInfo{y},
+			Nodes: []onnx.Node{{Op: "Neg", Inputs: []string{"x"}, Outputs: []string{"y"}}},
+		},
+	}, ort.Options{Name: "kept", Device: ort.Device{Provider: "webgpu"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
 }

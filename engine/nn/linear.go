@@ -60,11 +60,12 @@ func GatedLinear(p Scope, x *Value, width int) *Value {
 }
 
 // splitsGelu reports whether there is an operator that adds a bias and gates
-// one half of v's channels by the other: CUDA has one for some widths.
+// one half of v's channels by the other: CUDA has one for some widths. That of
+// WebGPU has no shader in half precision that compiles (ONNX Runtime 1.30).
 func (v *Value) splitsGelu(width int) bool {
 	switch v.b.target.Provider {
 	case WebGPU:
-		return v.Rank() == 3
+		return v.Rank() == 3 && v.b.target.elem() == onnx.Float
 	case CUDA:
 		return v.Rank() == 3 && slices.Contains([]int{1280, 2560, 3072, 5120, 6144}, width)
 	}

@@ -2,6 +2,9 @@ package ort
 
 /*
 #cgo LDFLAGS: -ldl
+// Mesa's Vulkan drivers that compute on the CPU look functions such as expf up
+// in the program, and call nothing when it does not have them.
+#cgo linux LDFLAGS: -Wl,--no-as-needed -lm -Wl,--as-needed
 #include <dlfcn.h>
 #ifdef __GLIBC__
 #include <malloc.h>
