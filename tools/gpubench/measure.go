@@ -111,7 +111,10 @@ func (b *bench) rounded(ctx context.Context, d *drawing, r *result) error {
 func (b *bench) open(loaded *seconds) (*diffusion.Runtime, error) {
 	return diffusion.Open(diffusion.Options{
 		Library: func() (string, error) { return ort.Find(b.library) },
-		Device:  b.device, Precision: nn.Precision(b.precision),
+		Choose: func(ctx context.Context, device string) (*ort.Choice, error) {
+			return ort.Choose(ctx, device, func(string) (string, error) { return ort.Find(b.library) })
+		},
+		Device: b.device, Precision: nn.Precision(b.precision),
 		Cache:  &weights.Cache{Dir: filepath.Join(b.dir, "weights")},
 		Loaded: func(_ string, took time.Duration) { loaded.add(took) },
 		Notice: func(text string) { fmt.Fprintln(os.Stderr, text) },
