@@ -30,7 +30,7 @@ lib: $(if $(wildcard lib/libonnxruntime*),,lib-install) ## fetch the pinned ONNX
 lib-install: build
 	bin/comfyrun runtime install --dir lib
 
-test: test-pure test-native test-webgpu k8s-lint ## run the tests: vet, pure packages with -race and without cgo, then the rest, test-webgpu and k8s-lint
+test: test-pure test-native $(if $(shell command -v npm),test-webgpu,without-webgpu) k8s-lint ## run the tests: vet, pure packages with -race and without cgo, then the rest, test-webgpu and k8s-lint
 
 test-pure:
 	@echo '== go vet'
@@ -54,6 +54,10 @@ test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftSh
 	  $$(git grep -l --untracked '^//go:build webgpu$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 # Mesa's lavapipe of 2025 or later is a driver some ten times as fast: VK_DRIVER_FILES names its description.
+.PHONY: without-webgpu
+without-webgpu:
+	@echo "== make test-webgpu: NOT RUN, there is no npm, and pip's build of ONNX Runtime has no WebGPU"
+
 .PHONY: test-webgpu-goldens
 test-webgpu-goldens: VK_DRIVER_FILES ?= $(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json
 test-webgpu-goldens: lib .cache/swiftshader ## all golden workflows on SwiftShader, hours, or on the driver of VK_DRIVER_FILES
