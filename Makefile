@@ -53,11 +53,11 @@ test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftSh
 	  $(GO) test -count=1 -timeout 30m -tags webgpu -run '^TestWebGPU' \
 	  $$(git grep -l --untracked '^//go:build webgpu$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
-# Mesa's lavapipe of 2025 or later is a driver some ten times as fast: VK_DRIVER_FILES names its description.
 .PHONY: without-webgpu
 without-webgpu:
 	@echo "== make test-webgpu: NOT RUN, there is no npm, and pip's build of ONNX Runtime has no WebGPU"
 
+# Mesa's lavapipe of 2025 or later is a driver some ten times as fast: VK_DRIVER_FILES names its description.
 .PHONY: test-webgpu-goldens
 test-webgpu-goldens: VK_DRIVER_FILES ?= $(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json
 test-webgpu-goldens: lib .cache/swiftshader ## all golden workflows on SwiftShader, hours, or on the driver of VK_DRIVER_FILES
