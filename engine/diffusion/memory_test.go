@@ -1,6 +1,7 @@
 package diffusion
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -217,5 +218,26 @@ func TestSmallerTiles(t *testing.T) {
 		case want > 0 && (err != nil || len(g.notices) != want || im.Dim(1) != 2400):
 			t.Errorf("memory for tiles of %d pixels: error %v, notices %q", most, err, g.notices)
 		}
+	}
+}
+
+// TestCancelledLoad ends loads with their contexts: no entry without a session
+// may stay, which the next making of room would close.
+func TestCancelledLoad(t *testing.T) {
+	for range 20 { // what a select would take first is chance
+		ctx, cancel := context.WithCancel(t.Context())
+		g := &fakeGPU{open: func(*fakeSession) error {
+			cancel()
+			return ctx.Err()
+		}}
+		m, _ := g.load(t, Options{})
+		_, err := m.outputs(ctx, noisy(1, 4, 8, 8), map[string]*tensor.Tensor{"context": noisy(1, 77, m.textWidth)}, 1)
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("error %v", err)
+		}
+		if n := len(m.runtime.pool.entries); n != 0 {
+			t.Fatalf("%d entries stay", n)
+		}
+		m.runtime.Free()
 	}
 }

@@ -100,12 +100,9 @@ func (p *pool) acquire(ctx context.Context, c *component) (*entry, error) {
 		if mine {
 			e.err = p.load(ctx, c, e)
 			close(e.ready)
-		}
-		select {
-		case <-e.ready:
-		case <-ctx.Done():
+		} else if err := e.wait(ctx); err != nil {
 			p.release(e)
-			return nil, ctx.Err()
+			return nil, err
 		}
 		if e.err == nil {
 			return e, nil
@@ -115,6 +112,18 @@ func (p *pool) acquire(ctx context.Context, c *component) (*entry, error) {
 		if !errors.Is(e.err, context.Canceled) || ctx.Err() != nil {
 			return nil, e.err
 		}
+	}
+}
+
+// wait returns when the entry is ready, or when ctx ends. Who loads an entry
+// must not leave it before the outcome is known: one that failed has no session
+// and must be forgotten.
+func (e *entry) wait(ctx context.Context) error {
+	select {
+	case <-e.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
