@@ -113,11 +113,7 @@ func (c *chooser) auto(ctx context.Context) (*Choice, error) {
 		}
 		rejected = append(rejected, Rejection{Device: d, Reason: err.Error()})
 	}
-	find := c.find
-	if library := c.loaded(); library != "" {
-		find = func(string) (string, error) { return library, nil }
-	}
-	choice, err := c.cpu(ctx, find)
+	choice, err := c.cpu(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -155,15 +151,29 @@ func (c *chooser) device(ctx context.Context, d Device) (*Choice, error) {
 	case "webgpu":
 		return c.webgpu(ctx, d)
 	}
-	return c.cpu(ctx, c.find)
+	return c.open(ctx, d)
 }
 
-func (c *chooser) cpu(ctx context.Context, find func(string) (string, error)) (*Choice, error) {
+// cpu takes the library that a device has made the process load, or looks for
+// one.
+func (c *chooser) cpu(ctx context.Context) (*Choice, error) {
 	d := Device{Provider: "cpu"}
-	library, err := find(d.Provider)
+	if library := c.loaded(); library != "" {
+		return c.openWith(ctx, d, library)
+	}
+	return c.open(ctx, d)
+}
+
+// open loads the library for a device and computes on the device.
+func (c *chooser) open(ctx context.Context, d Device) (*Choice, error) {
+	library, err := c.find(d.Provider)
 	if err != nil {
 		return nil, err
 	}
+	return c.openWith(ctx, d, library)
+}
+
+func (c *chooser) openWith(ctx context.Context, d Device, library string) (*Choice, error) {
 	capabilities, err := c.try(ctx, library, d)
 	if err != nil {
 		return nil, err
@@ -189,19 +199,16 @@ func (c *chooser) cuda(ctx context.Context, d Device) (*Choice, error) {
 	if err := refuseGPU(g); err != nil {
 		return nil, err
 	}
-	library, err := c.find(d.Provider)
+	choice, err := c.open(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	capabilities, err := c.try(ctx, library, d)
-	if err != nil {
-		return nil, err
-	}
-	capabilities.Name, capabilities.Total = g.Name, g.Total
+	found := choice.Capabilities
+	found.Name, found.Total = g.Name, g.Total
 	if g.Free > 0 {
-		capabilities.Free = g.Free
+		found.Free = g.Free
 	}
-	return &Choice{Device: d, Library: library, Capabilities: capabilities}, nil
+	return choice, nil
 }
 
 func (c *chooser) webgpu(ctx context.Context, d Device) (*Choice, error) {
@@ -209,20 +216,14 @@ func (c *chooser) webgpu(ctx context.Context, d Device) (*Choice, error) {
 	if err != nil {
 		return nil, err
 	}
-	library, err := c.find(d.Provider)
+	choice, err := c.open(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	capabilities, err := c.try(ctx, library, d)
-	if err != nil {
-		return nil, err
+	if found := choice.Capabilities; found.Name == "" { // WebGPU takes the fastest kind, too
+		found.Name, found.Software, found.Total = adapters[0].Name, adapters[0].Kind == gpu.Software, adapters[0].Memory
 	}
-	if capabilities.Name == "" { // WebGPU takes the fastest kind, too
-		capabilities.Name = adapters[0].Name
-		capabilities.Software = adapters[0].Kind == gpu.Software
-		capabilities.Total = adapters[0].Memory
-	}
-	return &Choice{Device: d, Library: library, Capabilities: capabilities}, nil
+	return choice, nil
 }
 
 // refuseDriver says what is wrong with NVIDIA's driver, given what gpu.Nvidia

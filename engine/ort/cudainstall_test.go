@@ -247,13 +247,7 @@ func TestCUDAWheels(t *testing.T) {
 
 func TestFindForCUDA(t *testing.T) {
 	dir := t.TempDir()
-	put := func(name string) string {
-		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	put := emptyFiles(t, dir)
 	put("cpu/" + ort.LibraryName)
 	put("home/lib/libonnxruntime.so.1")
 	installed := put("home/lib/cuda/" + ort.LibraryName)

@@ -32,10 +32,6 @@ func (m Member) Name() string {
 	return path.Base(m.Path)
 }
 
-// CUDAWheels returns the table of the CUDA installation, in the order in which
-// it is fetched.
-func CUDAWheels() []Wheel { return slices.Clone(cudaWheels) }
-
 const (
 	gpuPackage = "onnxruntime-gpu==" + Version
 	capi       = "onnxruntime/capi/"
@@ -112,3 +108,7 @@ var cudaWheels = []Wheel{
 		},
 	},
 }
+
+// CUDAWheels returns the table of the CUDA installation, in the order in which
+// it is fetched.
+func CUDAWheels() []Wheel { return slices.Clone(cudaWheels) }

@@ -237,15 +237,21 @@ func TestPins(t *testing.T) {
 	}
 }
 
-func TestFind(t *testing.T) {
-	dir := t.TempDir()
-	put := func(name string) string {
+// emptyFiles returns what makes a file within a folder and returns its path.
+func emptyFiles(t *testing.T, dir string) (put func(name string) string) {
+	return func(name string) string {
+		t.Helper()
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	put := emptyFiles(t, dir)
 	pinned := put("home/lib/" + ort.LibraryName)
 	put("home/lib/libonnxruntime.so.1.31.0")
 	older := put("app/lib/libonnxruntime.so.1")
