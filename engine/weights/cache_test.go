@@ -51,6 +51,16 @@ func same(t *testing.T, f *File, name string) Part {
 
 func (l Location) read(t *testing.T) []float32 {
 	t.Helper()
+	raw := l.bytes(t)
+	out := make([]float32, len(raw)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	}
+	return out
+}
+
+func (l Location) bytes(t *testing.T) []byte {
+	t.Helper()
 	r, err := os.Open(l.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -60,11 +70,7 @@ func (l Location) read(t *testing.T) []float32 {
 	if _, err := r.ReadAt(raw, l.Offset); err != nil {
 		t.Fatal(err)
 	}
-	out := make([]float32, l.Length/4)
-	for i := range out {
-		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-	}
-	return out
+	return raw
 }
 
 func locate(t *testing.T, c *Cache, f *File, parts ...Part) *Located {

@@ -2,7 +2,6 @@ package weights
 
 import (
 	"encoding/binary"
-	"os"
 	"strings"
 	"testing"
 
@@ -21,16 +20,8 @@ func half(t *testing.T, f *File, name string) Part {
 
 func (l Location) readHalves(t *testing.T) []float32 {
 	t.Helper()
-	r, err := os.Open(l.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	raw := make([]byte, l.Length)
-	if _, err := r.ReadAt(raw, l.Offset); err != nil {
-		t.Fatal(err)
-	}
-	out := make([]float32, l.Length/2)
+	raw := l.bytes(t)
+	out := make([]float32, len(raw)/2)
 	for i := range out {
 		out[i] = tensor.F16ToF32(binary.LittleEndian.Uint16(raw[2*i:]))
 	}

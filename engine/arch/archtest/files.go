@@ -88,12 +88,7 @@ func compact() File {
 func tinyDecoder() File {
 	f := File{}
 	f.conv("1", 16, 4, 3)
-	for _, i := range []int{3, 4, 5, 8, 9, 10, 13, 14, 15, 18} {
-		f.tinyBlock(i)
-	}
-	for _, i := range []int{7, 12, 17} {
-		f[fmt.Sprintf("%d.weight", i)] = tensor.Shape{16, 16, 3, 3}
-	}
+	f.tinyLayers([]int{3, 4, 5, 8, 9, 10, 13, 14, 15, 18}, []int{7, 12, 17})
 	f.conv("19", 3, 16, 3)
 	return f
 }
@@ -102,14 +97,20 @@ func tinyDecoder() File {
 func tinyEncoder() File {
 	f := File{}
 	f.conv("0", 16, 3, 3)
-	for _, i := range []int{1, 3, 4, 5, 7, 8, 9, 11, 12, 13} {
-		f.tinyBlock(i)
-	}
-	for _, i := range []int{2, 6, 10} {
-		f[fmt.Sprintf("%d.weight", i)] = tensor.Shape{16, 16, 3, 3}
-	}
+	f.tinyLayers([]int{1, 3, 4, 5, 7, 8, 9, 11, 12, 13}, []int{2, 6, 10})
 	f.conv("14", 4, 16, 3)
 	return f
+}
+
+// tinyLayers adds layers of TAESD: residual blocks, and convolutions without a
+// bias.
+func (f File) tinyLayers(blocks, plain []int) {
+	for _, i := range blocks {
+		f.tinyBlock(i)
+	}
+	for _, i := range plain {
+		f[fmt.Sprintf("%d.weight", i)] = tensor.Shape{16, 16, 3, 3}
+	}
 }
 
 func (f File) tinyBlock(layer int) {
