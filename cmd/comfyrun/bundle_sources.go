@@ -89,7 +89,7 @@ func (b *sourceBundler) bundle(s *source) (charts.Source, error) {
 // checkClasses refuses a workflow with a class that nothing brings: no server would take it.
 func (b *sourceBundler) checkClasses(s *source) error {
 	for _, n := range s.graph.Nodes() {
-		if !b.finder.classes[n.Class] {
+		if _, ok := b.finder.catalog.Type(n.Class); !ok {
 			return usagef("%s: node %s: there is no class %q; --nodes names the folder of a definition that workflows need", s.name, n.ID, n.Class)
 		}
 	}

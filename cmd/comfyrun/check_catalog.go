@@ -84,14 +84,11 @@ func (f *checkFlags) own(c *check.Checker, home Home, files *fileChecker) error 
 			return usagef("read --input: %w", err)
 		}
 	}
-	var err error
-	if c.Catalog, err = nodes.Catalog(&nodes.Runtime{Models: folders, Dirs: dirs}); err != nil {
-		return err
-	}
-	defined, err := f.nodes.define(home, c.Catalog)
+	catalog, defined, err := f.nodes.catalog(home, &nodes.Runtime{Models: folders, Dirs: dirs})
 	if err != nil {
 		return err
 	}
+	c.Catalog = catalog
 	c.WriteOut, c.Unsupported = defined.WriteOut, nodes.Unsupported
 	c.Definitions = sync.OnceValues(func() (ui.Definitions, error) { return catalogDefinitions(c.Catalog) })
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/comfyrun/comfyrun/engine"
+	"github.com/comfyrun/comfyrun/nodes"
 	"github.com/comfyrun/comfyrun/nodes/definitions"
 	"github.com/comfyrun/comfyrun/workflows"
 )
@@ -21,6 +22,16 @@ type nodeFlags struct {
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.folders, "nodes", "folder of node definitions, *"+definitions.Suffix+"; may be repeated (default home's nodes)")
+}
+
+// catalog makes a catalogue with the classes of the folders.
+func (f *nodeFlags) catalog(home Home, r *nodes.Runtime) (*engine.Catalog, *definitions.Set, error) {
+	catalog, err := nodes.Catalog(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defined, err := f.define(home, catalog)
+	return catalog, defined, err
 }
 
 // define adds the classes of the folders to a catalogue. Without folders it is home's own, if there is one.

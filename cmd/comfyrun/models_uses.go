@@ -20,10 +20,10 @@ import (
 // modelFinder finds the model files that workflows name: in the inputs whose choices are the files of a model folder, and as
 // embeddings in texts.
 type modelFinder struct {
+	catalog *engine.Catalog
 	defined *definitions.Set
 	inputs  map[modelInput]string // folder keys
 	texts   map[modelInput]bool
-	classes map[string]bool // that there are
 }
 
 // modelInput is an input of a class of nodes.
@@ -43,16 +43,11 @@ func newModelFinder(home Home, defined *nodeFlags) (*modelFinder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find model inputs: %w", err)
 	}
-	catalog, err := nodes.Catalog(&nodes.Runtime{Models: folders})
-	if err != nil {
+	f := &modelFinder{inputs: map[modelInput]string{}, texts: map[modelInput]bool{}}
+	if f.catalog, f.defined, err = defined.catalog(home, &nodes.Runtime{Models: folders}); err != nil {
 		return nil, err
 	}
-	f := &modelFinder{inputs: map[modelInput]string{}, texts: map[modelInput]bool{}, classes: map[string]bool{}}
-	if f.defined, err = defined.define(home, catalog); err != nil {
-		return nil, err
-	}
-	for _, t := range catalog.Types() {
-		f.classes[t.Class] = true
+	for _, t := range f.catalog.Types() {
 		for _, in := range t.Inputs {
 			f.look(t.Class, in)
 		}

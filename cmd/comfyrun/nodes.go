@@ -48,11 +48,7 @@ func catalogOf(cmd *cobra.Command, flags *modelFlags, defined *nodeFlags) (*engi
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := nodes.Catalog(&nodes.Runtime{Models: folders})
-	if err != nil {
-		return nil, err
-	}
-	_, err = defined.define(home, catalog)
+	catalog, _, err := defined.catalog(home, &nodes.Runtime{Models: folders})
 	return catalog, err
 }
 

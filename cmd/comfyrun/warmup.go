@@ -55,7 +55,7 @@ func (w *warmup) run(ctx context.Context, p *process, folders *models.Folders, c
 	dirs := nodes.Dirs{Input: p.machine.dirs.Input, Output: filepath.Join(aside, "output"), Temp: filepath.Join(aside, "temp")}
 	var catalogs []*engine.Catalog
 	for _, s := range p.machine.seats {
-		c, err := p.catalogOf(s, folders, dirs)
+		c, _, err := p.machine.nodeFlags.catalog(p.home, &nodes.Runtime{Diffusion: s.diffusion, Models: folders, Dirs: dirs})
 		if err != nil {
 			return err
 		}
@@ -69,15 +69,6 @@ func (w *warmup) run(ctx context.Context, p *process, folders *models.Folders, c
 		group.Go(func() error { return w.runOn(ctx, p.log.With("device", s.device), catalogs[i+1], chosen) })
 	}
 	return group.Wait()
-}
-
-// catalogOf makes a catalogue for a seat's device with other folders.
-func (p *process) catalogOf(s seat, folders *models.Folders, dirs nodes.Dirs) (*engine.Catalog, error) {
-	catalog, err := nodes.Catalog(&nodes.Runtime{Diffusion: s.diffusion, Models: folders, Dirs: dirs})
-	if err == nil {
-		_, err = p.machine.nodeFlags.define(p.home, catalog)
-	}
-	return catalog, err
 }
 
 // runOn runs the chosen workflows with the nodes of a catalogue.
