@@ -93,8 +93,7 @@ func freeMemory(d ort.Device) int64 {
 // that was left open.
 func (m *machine) settle(ctx context.Context) error {
 	told := map[string]bool{}
-	for i := range m.seats {
-		s := &m.seats[i]
+	for _, s := range m.seats {
 		place, err := s.diffusion.Place(ctx)
 		if err != nil {
 			return err
@@ -105,7 +104,6 @@ func (m *machine) settle(ctx context.Context) error {
 		}
 		s.device = place.Device.String()
 	}
-	m.seat = m.seats[0]
 	return nil
 }
 

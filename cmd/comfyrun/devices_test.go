@@ -74,7 +74,7 @@ func TestDeviceList(t *testing.T) {
 	list := func(h *hardware, names ...string) []web.Device {
 		m := &machine{}
 		for _, name := range names {
-			m.seats = append(m.seats, seat{device: name, diffusion: runtime})
+			m.seats = append(m.seats, &seat{device: name, diffusion: runtime})
 		}
 		return m.devices(h)
 	}

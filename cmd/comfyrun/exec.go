@@ -110,10 +110,7 @@ func (f *execFlags) open(cmd *cobra.Command, jobs []*job) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := f.machineFlags.open(cmd, f.out)
-	if err == nil {
-		err = m.settle(cmd.Context())
-	}
+	m, err := f.machineFlags.openSettled(cmd, f.out)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func toySession(t *testing.T, dir string) (*session, *bytes.Buffer, *bytes.Buffe
 	var out, text bytes.Buffer
 	return &session{
 		flags:    &execFlags{machineFlags: machineFlags{device: "cpu"}},
-		machine:  &machine{dirs: dirs, folders: models.NewFolders(nil), seat: seat{catalog: catalog, runner: &engine.Runner{}}},
+		machine:  &machine{dirs: dirs, folders: models.NewFolders(nil), seat: &seat{catalog: catalog, runner: &engine.Runner{}}},
 		manifest: m, version: func() (string, error) { return "1.2.3", nil },
 		reporters: reporters{jsonEvents{&out, dirs}, plainLines{&text}},
 	}, &out, &text

@@ -27,8 +27,8 @@ type machine struct {
 	nodeFlags *nodeFlags        // what catalogues are made with
 	sums      map[string]string // of model files that runs used before, by path
 
-	seat                                         // the first one: all that a command needs which runs one workflow at a time
-	seats  []seat                                // one for each device, or several for one
+	*seat                                        // the first one: all that a command needs which runs one workflow at a time
+	seats  []*seat                               // one for each device, or several for one
 	loaded func(path string, took time.Duration) // is told of networks that were loaded; nil: nobody is
 	notice func(text string)                     // is told what a user wants to know though it is no failure
 }
@@ -137,8 +137,8 @@ func (f *machineFlags) open(cmd *cobra.Command, output string) (*machine, error)
 }
 
 // newSeat makes a seat of a machine.
-func (f *machineFlags) newSeat(cmd *cobra.Command, m *machine, device string, cache *weights.Cache) (s seat, err error) {
-	s = seat{device: device, runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
+func (f *machineFlags) newSeat(cmd *cobra.Command, m *machine, device string, cache *weights.Cache) (*seat, error) {
+	s := &seat{device: device, runner: &engine.Runner{Cache: &engine.Cache{MaxBytes: resultBytes}}}
 	o := diffusion.Options{
 		Library: func() (string, error) { return libraryOf(cmd) }, Choose: chooser(cmd),
 		Device: device, Threads: f.threads, Cache: cache, Digests: &m.digests, Embedding: nodes.EmbeddingFinder(m.folders),
@@ -149,22 +149,31 @@ func (f *machineFlags) newSeat(cmd *cobra.Command, m *machine, device string, ca
 		},
 		Notice: m.notice, FreeMemory: freeMemory,
 	}
-	if err := f.compute.apply(&o); err != nil {
-		return s, err
+	err := f.compute.apply(&o)
+	if err != nil {
+		return nil, err
 	}
 	if s.diffusion, err = diffusion.Open(o); err != nil {
-		return s, asUsage(err)
-	}
-	s.catalog, err = nodes.Catalog(&nodes.Runtime{Diffusion: s.diffusion, Models: m.folders, Dirs: m.dirs})
-	if err != nil {
-		return s, err
+		return nil, asUsage(err)
 	}
 	home, err := homeOf(cmd)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
-	s.defined, err = f.nodes.define(home, s.catalog)
+	s.catalog, s.defined, err = f.nodes.catalog(home, &nodes.Runtime{Diffusion: s.diffusion, Models: m.folders, Dirs: m.dirs})
 	return s, err
+}
+
+// openSettled is open, with devices that are known to work.
+func (f *machineFlags) openSettled(cmd *cobra.Command, output string) (*machine, error) {
+	m, err := f.open(cmd, output)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.settle(cmd.Context()); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
 }
 
 func (m *machine) close() error {

@@ -137,17 +137,14 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 }
 
 // openMachine makes a machine with a seat for each device, and looks for these unless no prompts are run.
-func (f *runFlags) openMachine(cmd *cobra.Command, output string) (m *machine, err error) {
+func (f *runFlags) openMachine(cmd *cobra.Command, output string) (_ *machine, err error) {
 	if f.devices, err = f.chooseDevices(cmd); err != nil {
 		return nil, err
 	}
-	if m, err = f.machineFlags.open(cmd, output); err != nil || f.noRun {
-		return m, err
+	if f.noRun {
+		return f.machineFlags.open(cmd, output)
 	}
-	if err = m.settle(cmd.Context()); err != nil {
-		err = errors.Join(err, m.close())
-	}
-	return m, err
+	return f.openSettled(cmd, output)
 }
 
 // runners make the machine's seats places at which prompts run.

@@ -19,10 +19,7 @@ import (
 // openSession puts together what runs single jobs, for commands that do something else with the pictures than keeping
 // them: nobody is told of the runs.
 func openSession(cmd *cobra.Command, flags *machineFlags, out string) (*session, error) {
-	m, err := flags.open(cmd, out)
-	if err == nil {
-		err = m.settle(cmd.Context())
-	}
+	m, err := flags.openSettled(cmd, out)
 	if err != nil {
 		return nil, err
 	}
