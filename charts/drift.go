@@ -38,7 +38,7 @@ func (f Finding) Drifted() bool { return f.State != Same && f.State != Kept }
 // Drift compares a cluster with a bundle, by the digests of what ConfigMaps hold: names that a Kustomize prefix changed do
 // not matter, and annotations prove nothing. The findings are sorted by subject; each part of the bundle has one.
 func Drift(b *Bundle, c Cluster) []Finding {
-	d := drift{bundle: b, cluster: c, digests: map[string]string{}}
+	d := drift{bundle: b, cluster: c, digests: map[string]string{}, bundled: map[string]bool{}}
 	for _, m := range c.Maps {
 		d.digests[m.Name] = m.Digest()
 	}
@@ -47,7 +47,9 @@ func Drift(b *Bundle, c Cluster) []Finding {
 	}
 	var found []Finding
 	for _, m := range b.Maps {
-		found = append(found, d.part(m))
+		digest := m.Digest()
+		d.bundled[digest] = true
+		found = append(found, d.part(m, digest))
 	}
 	found = append(found, d.others()...)
 	found = append(found, d.gone()...)
@@ -61,6 +63,7 @@ type drift struct {
 	bundle  *Bundle
 	cluster Cluster
 	digests map[string]string // of the cluster's ConfigMaps, by name
+	bundled map[string]bool   // digests of the bundle's
 	mounts  bool              // something of the bundle is mounted
 }
 
@@ -80,10 +83,9 @@ func (d *drift) mountedBy(name string) string {
 	return ""
 }
 
-// part says how the cluster has one ConfigMap of the bundle.
-func (d *drift) part(want ConfigMap) Finding {
+// part says how the cluster has one ConfigMap of the bundle, whose digest is given.
+func (d *drift) part(want ConfigMap, digest string) Finding {
 	f := Finding{Subject: want.Subject(), State: Missing, ConfigMap: want.Name}
-	digest := want.Digest()
 	for _, have := range d.cluster.Maps {
 		same := d.digests[have.Name] == digest
 		switch {
@@ -126,10 +128,8 @@ func (d *drift) others() (found []Finding) {
 	for _, have := range d.cluster.Maps {
 		subject := have.Subject()
 		want := slices.IndexFunc(d.bundle.Maps, func(m ConfigMap) bool { return m.Subject() == subject })
-		of := slices.ContainsFunc(d.bundle.Maps, func(m ConfigMap) bool {
-			digest := m.Digest()
-			return m.Name == have.Name || digest == d.digests[have.Name] || digest == have.Claimed()
-		})
+		of := d.bundled[d.digests[have.Name]] || d.bundled[have.Claimed()] ||
+			slices.ContainsFunc(d.bundle.Maps, func(m ConfigMap) bool { return m.Name == have.Name })
 		if other := have.Labels[LabelBundle]; of || other != "" && other != d.bundle.Name {
 			continue
 		}
