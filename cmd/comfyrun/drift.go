@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,20 +140,14 @@ func (f *driftFlags) bundle(cmd *cobra.Command, folder string) (*charts.Bundle, 
 // folderFiles reads the files of a bundle's folder, by their paths in it.
 func folderFiles(folder string) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	maps, err := filepath.Glob(filepath.Join(folder, charts.MapsDir, "*.yaml"))
+	names, err := fs.Glob(os.DirFS(folder), charts.MapsDir+"/*.yaml")
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range append(maps, filepath.Join(folder, charts.RecordFile)) {
-		data, err := os.ReadFile(file)
-		if err != nil {
+	for _, name := range append(names, charts.RecordFile) {
+		if files[name], err = os.ReadFile(filepath.Join(folder, filepath.FromSlash(name))); err != nil {
 			return nil, err
 		}
-		name, err := filepath.Rel(folder, file)
-		if err != nil {
-			return nil, err
-		}
-		files[filepath.ToSlash(name)] = data
 	}
 	return files, nil
 }
