@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -53,7 +54,7 @@ func (d Definition) configMap(o Options) (ConfigMap, error) {
 		return ConfigMap{}, err
 	}
 	if !utf8.Valid(text.Bytes()) {
-		return ConfigMap{}, fmt.Errorf("its text is not UTF-8")
+		return ConfigMap{}, errors.New("its text is not UTF-8")
 	}
 	compact := bytes.Clone(text.Bytes())
 	text.Reset()

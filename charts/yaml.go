@@ -24,8 +24,8 @@ type member struct {
 type list []any
 
 func writeObject(b *bytes.Buffer, o object, depth int) {
-	for i, m := range o {
-		if i > 0 || depth == 0 || b.Len() == 0 || b.Bytes()[b.Len()-1] == '\n' {
+	for _, m := range o {
+		if bytes.HasSuffix(b.Bytes(), []byte("\n")) { // else the first member stands beside a list's hyphen
 			b.WriteString(strings.Repeat("  ", depth))
 		}
 		writeScalar(b, m.key)
