@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,7 +87,7 @@ func findLibrary(name string) (string, error) {
 }
 
 // debian is a package of Debian that files of the image come from.
-type debian struct{ name, version, arch, source string }
+type debian struct{ name, version, arch string }
 
 const (
 	user          = 65532
@@ -168,12 +167,15 @@ func owners(files []string, names ...string) ([]debian, error) {
 	slices.Sort(names)
 	var packages []debian
 	for _, name := range slices.Compact(names) {
-		out, err := exec.Command("dpkg-query", "--show", "--showformat", "${Package}\t${Version}\t${Architecture}\t${source:Package}\n", name).Output()
+		out, err := exec.Command("dpkg-query", "--show", "--showformat", "${Package}\t${Version}\t${Architecture}\n", name).Output()
 		fields := strings.Split(strings.TrimSpace(string(out)), "\t")
-		if err != nil || len(fields) != 4 {
-			return nil, fmt.Errorf("ask dpkg for package %s: %q (%w)", name, out, errors.Join(err))
+		if err == nil && len(fields) != 3 {
+			err = fmt.Errorf("the answer is %q", out)
 		}
-		packages = append(packages, debian{fields[0], fields[1], fields[2], fields[3]})
+		if err != nil {
+			return nil, fmt.Errorf("ask dpkg for package %s: %w", name, err)
+		}
+		packages = append(packages, debian{fields[0], fields[1], fields[2]})
 	}
 	return packages, nil
 }

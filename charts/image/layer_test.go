@@ -115,7 +115,7 @@ func TestBill(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := inputs{program: program, library: program, version: "v1", created: time.Unix(1700000000, 0).UTC()}
-	packages := []debian{{"libc6", "2.36-9+deb12u14", "amd64", "glibc"}}
+	packages := []debian{{"libc6", "2.36-9+deb12u14", "amd64"}}
 	first, err := in.bill(packages)
 	if err != nil {
 		t.Fatal(err)
