@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,22 +42,21 @@ func (f *computeFlags) check() error { return f.apply(&diffusion.Options{}) }
 // checkDevice finds out, before anything is read, that a GPU is named which is not there: the drivers are asked, no library
 // is loaded.
 func (f *machineFlags) checkDevice() error {
-	for name := range strings.SplitSeq(f.device, ",") {
-		name = strings.TrimSpace(name)
-		if name == ort.Auto {
-			continue
-		}
-		d, err := ort.ParseDevice(name)
-		if err != nil {
-			return usagef("read --device: %w, and %s", err, ort.Auto)
-		}
-		if d.Provider == "cuda" {
-			if _, _, err := ort.CUDADevices(); err != nil {
-				return err
-			}
-		}
+	if f.device == ort.Auto {
+		return nil
 	}
-	return nil
+	d, err := ort.ParseDevice(f.device)
+	if err != nil {
+		return usagef("read --device: %w, and %s", err, ort.Auto)
+	}
+	if d.Provider != "cuda" {
+		return nil
+	}
+	usable, rejected, err := ort.CUDADevices()
+	if there := len(usable) + len(rejected); err == nil && d.Index >= there {
+		err = &ort.Error{Op: "use device " + d.String(), Code: ort.CodeDevice, Message: fmt.Sprintf("no such GPU; there are %d", there)}
+	}
+	return err
 }
 
 // chooser returns what chooses the device of a runtime.
