@@ -45,28 +45,30 @@ func usableGPUs() ([]ort.Device, error) {
 	return usable, err
 }
 
-// chooseDevices decides what to run prompts on. The best device, auto, is every GPU if it is one. Where no prompts are run no
-// GPU is looked for.
+// chooseDevices decides what to run prompts on. The best device, auto, is every GPU if it is one of several. Where no prompts
+// are run no GPU is looked for.
 func (f *runFlags) chooseDevices(cmd *cobra.Command) ([]string, error) {
-	text := f.device
 	if f.noRun {
-		devices, err := severalDevices(text, func() ([]ort.Device, error) { return nil, nil })
+		devices, err := severalDevices(f.device, func() ([]ort.Device, error) { return nil, nil })
 		return devices[:min(1, len(devices))], err
 	}
-	if text == ort.Auto {
-		find, err := librariesOf(cmd)
-		if err != nil {
-			return nil, err
-		}
-		if best, err := ort.Choose(cmd.Context(), ort.Auto, find); err == nil && best.Device.Provider == "cuda" {
-			text = best.Device.Provider
-			f.notice("device: every GPU that " + text + " can use, the first is " + best.Capabilities.Name)
-		}
+	if f.device != ort.Auto {
+		return severalDevices(f.device, usableGPUs)
 	}
-	return severalDevices(text, usableGPUs)
+	gpus, err := usableGPUs()
+	if err != nil || len(gpus) < 2 {
+		return []string{ort.Auto}, nil // whoever opens it chooses, and says what
+	}
+	best, err := chooser(cmd)(cmd.Context(), ort.Auto)
+	if err != nil || best.Device.Provider != "cuda" {
+		return []string{ort.Auto}, nil
+	}
+	f.notice("device: every GPU that cuda can use, the first is " + best.Capabilities.Name)
+	return severalDevices("cuda", func() ([]ort.Device, error) { return gpus, nil })
 }
 
-// hardware is what drivers say of GPUs. Each is asked once a second at most.
+// hardware is what drivers say of GPUs. Each is asked once a second at most, and Vulkan's, which tell nothing that changes,
+// until they have answered.
 type hardware struct {
 	nvidia   func() (*gpu.Nvidia, error)
 	adapters func() ([]gpu.Adapter, error)
@@ -97,8 +99,8 @@ func (h *hardware) ask(d ort.Device) {
 			h.gpus = n.GPUs
 		}
 	case "webgpu":
-		if list, err := h.adapters(); err == nil {
-			h.other = list
+		if len(h.other) == 0 {
+			h.other, _ = h.adapters()
 		}
 	}
 }
