@@ -12,12 +12,9 @@ import (
 // Argo CD's objects fit its schemas, and name values and Deployments that there are.
 func TestArgoCD(t *testing.T) {
 	for _, file := range []string{"application.yaml", "applicationset.yaml"} {
-		data, err := os.ReadFile("../argocd/" + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conform(t, string(data))
-		for _, o := range objects(t, string(data)) {
+		data := readFile(t, "../argocd/"+file)
+		conform(t, data)
+		for _, o := range objects(t, data) {
 			source, _ := at(o, "spec", "source").(object)
 			if source == nil {
 				source, _ = at(o, "spec", "template", "spec", "source").(object)

@@ -12,7 +12,7 @@ import (
 // The ConfigMaps of a bundle go where Helmfile sends the release: to its namespace, in its context. There is no cluster here, so
 // that Helm fails after the hook.
 func TestBundleOfHelmfile(t *testing.T) {
-	folder := bundle(t, program(t), "--with", "helmfile", "--chart", chart)
+	folder := bundleScenes(t, program(t), "--with", "helmfile", "--chart", chart)
 	fake := t.TempDir()
 	asked := filepath.Join(fake, "asked")
 	if err := os.WriteFile(filepath.Join(fake, "kubectl"), []byte("#!/bin/sh\necho \"$@ in $PWD\" > "+asked+"\n"), 0o755); err != nil {

@@ -33,12 +33,9 @@ func TestBundleOfArgoCD(t *testing.T) {
 			t.Fatalf("%v, %v", files, err)
 		}
 		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			conform(t, string(data))
-			spec := at(objects(t, string(data))[0], "spec")
+			data := readFile(t, file)
+			conform(t, data)
+			spec := at(objects(t, data)[0], "spec")
 			if template, ok := at(spec, "template", "spec").(object); ok {
 				spec = template
 			}
@@ -76,19 +73,14 @@ func TestBundleOfNodes(t *testing.T) {
 	top := t.TempDir()
 	write := func(name, text string) string {
 		file := filepath.Join(top, name)
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		writeFile(t, file, text)
 		return file
 	}
 	write("grey.node.json", defined)
 	workflow := write("grey.json", `{"1": {"class_type": "TeamGrey", "inputs": {"size": 64}}}`)
-	folder := bundle(t, program(t), workflow, "--nodes", top, "--with", "helm,kustomize")
+	folder := bundleScenes(t, program(t), workflow, "--nodes", top, "--with", "helm,kustomize")
 	job := "jobs.batch[0].name=night,jobs.batch[0].workflow=grey,jobs.batch[0].shards=2,jobs.batch[0].outputClaim=pictures"
-	render, err := template(t, helms[0], "ai", "-f", chart+"/values-prod.yaml", "-f", folder+"/values.yaml", "--set", job, "--set", "model.for={grey}")
-	if err != nil {
-		t.Fatal(err)
-	}
+	render := mustTemplate(t, helms[0], "ai", "-f", chart+"/values-prod.yaml", "-f", folder+"/values.yaml", "--set", job, "--set", "model.for={grey}")
 	for tool, render := range map[string]string{"helm": render, "kustomize": mustRun(t, "kustomize", "build", overlay(t, folder))} {
 		maps, _ := mounted(t, render)
 		if !slices.ContainsFunc(maps, func(name string) bool { return strings.HasPrefix(name, "comfyrun-teamgrey-node-") }) {
@@ -120,13 +112,4 @@ func checkNodes(t *testing.T, tool, render string) {
 	if read < 2 {
 		t.Errorf("%s: %d containers read workflows", tool, read)
 	}
-}
-
-func absolute(t *testing.T, path string) string {
-	t.Helper()
-	whole, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return whole
 }

@@ -3,7 +3,6 @@
 package charttest
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -11,26 +10,32 @@ import (
 	"testing"
 )
 
-// program builds comfyrun.
+// program builds comfyrun, in a place where the next test finds it built.
 func program(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "comfyrun")
+	file := absolute(t, "../../.cache/charttest/comfyrun")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "../../cmd/comfyrun").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return file
 }
 
-// bundle makes a bundle of the two scenes' workflows and the project's lock, and returns its folder.
+// bundle makes a bundle with further arguments of comfyrun bundle, and returns its folder.
 func bundle(t *testing.T, comfyrun string, args ...string) string {
 	t.Helper()
 	folder := t.TempDir()
-	args = append([]string{"bundle", "../helmfile/scenes/comfyui-marketing", "../helmfile/scenes/comfyui-product/packshot.json",
-		"--lock", "../../models.lock", "-o", folder}, args...)
+	args = append([]string{"bundle", "-o", folder}, args...)
 	if out, err := exec.CommandContext(t.Context(), comfyrun, args...).CombinedOutput(); err != nil {
 		t.Fatalf("comfyrun %v: %v\n%s", args, err, out)
 	}
 	return folder
+}
+
+// bundleScenes makes a bundle of the two scenes' workflows and the project's lock.
+func bundleScenes(t *testing.T, comfyrun string, args ...string) string {
+	t.Helper()
+	scenes := []string{"../helmfile/scenes/comfyui-marketing", "../helmfile/scenes/comfyui-product/packshot.json", "--lock", "../../models.lock"}
+	return bundle(t, comfyrun, append(scenes, args...)...)
 }
 
 // mounted returns the ConfigMaps of the volumes workflows and lock of the Deployment comfyrun.
@@ -57,7 +62,7 @@ func mounted(t *testing.T, render string) (workflows []string, lock string) {
 
 // A bundle's values and its component mount the bundle's ConfigMaps, and nothing else.
 func TestBundle(t *testing.T) {
-	folder := bundle(t, program(t), "--with", "helm,kustomize")
+	folder := bundleScenes(t, program(t), "--with", "helm,kustomize")
 	var workflows []string
 	var lock string
 	files, err := filepath.Glob(folder + "/configmaps/*.yaml")
@@ -65,12 +70,9 @@ func TestBundle(t *testing.T) {
 		t.Fatalf("the bundle has %v, %v", files, err)
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conform(t, string(data))
-		name := text(objects(t, string(data))[0], "metadata", "name")
+		data := readFile(t, file)
+		conform(t, data)
+		name := text(objects(t, data)[0], "metadata", "name")
 		if strings.Contains(file, "models.lock") {
 			lock = name
 		} else {
@@ -84,10 +86,7 @@ func TestBundle(t *testing.T) {
 		}
 	}
 	for _, helm := range helms {
-		render, err := template(t, helm, "ai", "-f", chart+"/values-test.yaml", "-f", folder+"/values.yaml", "--set", "model.source=huggingface")
-		if err != nil {
-			t.Fatal(err)
-		}
+		render := mustTemplate(t, helm, "ai", "-f", chart+"/values-test.yaml", "-f", folder+"/values.yaml", "--set", "model.source=huggingface")
 		conform(t, render)
 		check(helm, render)
 	}
@@ -99,11 +98,7 @@ func overlay(t *testing.T, component string) string {
 	t.Helper()
 	folder := t.TempDir()
 	relative := func(target string) string {
-		absolute, err := filepath.Abs(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path, err := filepath.Rel(folder, absolute)
+		path, err := filepath.Rel(folder, absolute(t, target))
 		if err != nil {
 			t.Fatal(err)
 		}

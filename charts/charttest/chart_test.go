@@ -3,7 +3,6 @@
 package charttest
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,10 +15,7 @@ func TestRenders(t *testing.T) {
 		for _, file := range valuesFiles(t) {
 			t.Run(helm+"/"+filepath.Base(file), func(t *testing.T) {
 				mustRun(t, helm, "lint", "--strict", chart, "-f", file, "--kube-version", version)
-				render, err := template(t, helm, "ai", "-f", file)
-				if err != nil {
-					t.Fatal(err)
-				}
+				render := mustTemplate(t, helm, "ai", "-f", file)
 				conform(t, render)
 				for _, o := range objects(t, render) {
 					checkRestricted(t, o)
@@ -35,10 +31,7 @@ func TestHelmsAgree(t *testing.T) {
 	for _, file := range valuesFiles(t) {
 		var documents [][]string
 		for _, helm := range helms {
-			render, err := template(t, helm, "ai", "-f", file)
-			if err != nil {
-				t.Fatal(err)
-			}
+			render := mustTemplate(t, helm, "ai", "-f", file)
 			parts := strings.Split(render, "\n---\n")
 			for i := range parts {
 				parts[i] = strings.TrimSpace(strings.TrimPrefix(parts[i], "---"))
@@ -56,20 +49,24 @@ func TestHelmsAgree(t *testing.T) {
 
 func conform(t *testing.T, render string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "render.yaml")
-	if err := os.WriteFile(file, []byte(render), 0o644); err != nil {
+	if err := kubeconform(t, render); err != nil {
 		t.Fatal(err)
 	}
-	mustRun(t, "kubeconform", "-strict", "-schema-location", schemas, file)
+}
+
+// kubeconform says what the schemas do not take of a render.
+func kubeconform(t *testing.T, render string) error {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "render.yaml")
+	writeFile(t, file, render)
+	_, err := run(t, "kubeconform", "-strict", "-schema-location", schemas, file)
+	return err
 }
 
 // Whatever selects pods finds some, also the rules that spread them.
 func TestSelectors(t *testing.T) {
 	for _, file := range valuesFiles(t) {
-		render, err := template(t, helms[0], "ai", "-f", file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		render := mustTemplate(t, helms[0], "ai", "-f", file)
 		var pods []object
 		for _, o := range objects(t, render) {
 			if podSpec(o) != nil {
@@ -78,7 +75,7 @@ func TestSelectors(t *testing.T) {
 			}
 		}
 		for _, o := range objects(t, render) {
-			name := text(o, "kind") + " " + text(o, "metadata", "name")
+			name := title(o)
 			for _, selector := range selectors(o) {
 				if !slices.ContainsFunc(pods, func(labels object) bool { return matches(selector, labels) }) {
 					t.Errorf("%s: %s selects %v, which no pod has", file, name, selector)
@@ -115,10 +112,7 @@ func matches(selector, labels object) bool {
 
 // The schemas are strict: what they let pass says something.
 func TestSchemasRefuse(t *testing.T) {
-	render, err := template(t, helms[0], "ai")
-	if err != nil {
-		t.Fatal(err)
-	}
+	render := mustTemplate(t, helms[0], "ai")
 	for _, change := range [][2]string{
 		{"replicas: 1", "replicas: one"}, {"strategy:", "strategie:"}, {"apiVersion: apps/v1\n", "apiVersion: apps/v1beta2\n"},
 		{"automountServiceAccountToken: false", "automountServiceAccountToken: \"no\""},
@@ -127,11 +121,7 @@ func TestSchemasRefuse(t *testing.T) {
 		if broken == render {
 			t.Errorf("%q is not in the render", change[0])
 		}
-		file := filepath.Join(t.TempDir(), "render.yaml")
-		if err := os.WriteFile(file, []byte(broken), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := run(t, "kubeconform", "-strict", "-schema-location", schemas, file); err == nil {
+		if kubeconform(t, broken) == nil {
 			t.Errorf("%q is taken", change[1])
 		}
 	}
@@ -144,7 +134,7 @@ func checkRestricted(t *testing.T, o object) {
 	if pod == nil {
 		return
 	}
-	name := text(o, "kind") + " " + text(o, "metadata", "name")
+	name := title(o)
 	if at(pod, "securityContext", "runAsNonRoot") != true || text(pod, "securityContext", "seccompProfile", "type") != "RuntimeDefault" {
 		t.Errorf("%s: security context of the pod: %v", name, pod["securityContext"])
 	}
@@ -175,13 +165,13 @@ func checkMounts(t *testing.T, o object) {
 		for _, m := range list(c, "volumeMounts") {
 			used[text(m, "name")] = true
 			if !slices.Contains(volumes, text(m, "name")) {
-				t.Errorf("%s %s: %s mounts %q, which is none of %v", text(o, "kind"), text(o, "metadata", "name"), text(c, "name"), text(m, "name"), volumes)
+				t.Errorf("%s: %s mounts %q, which is none of %v", title(o), text(c, "name"), text(m, "name"), volumes)
 			}
 		}
 	}
 	for _, v := range volumes {
 		if !used[v] {
-			t.Errorf("%s %s: nothing mounts volume %s", text(o, "kind"), text(o, "metadata", "name"), v)
+			t.Errorf("%s: nothing mounts volume %s", title(o), v)
 		}
 	}
 }
@@ -228,6 +218,7 @@ func TestRefused(t *testing.T) {
 		{"extraEnv[0].name=DEBUG,extraEnv[0].value=true", "/extraEnv/0/value"},
 		{"service.type=Bogus", "type"},
 		{"ingress.enabled=true", "hosts"},
+		{"podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"},
 		{"httpRoute.enabled=true", "parentRefs"},
 		{"replicas=2", "additional properties 'replicas' not allowed"},
 		{"server.replicas=2", "'/server': additional properties 'replicas' not allowed"},

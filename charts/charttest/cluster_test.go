@@ -3,7 +3,6 @@
 package charttest
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -36,19 +35,13 @@ func TestCluster(t *testing.T) {
 func testDryRun(t *testing.T) {
 	namespace(t, "ai")
 	for _, file := range valuesFiles(t) {
-		render, err := template(t, helms[0], "ai", "-f", file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		render := mustTemplate(t, helms[0], "ai", "-f", file)
 		checkDryRun(t, "ai", file, render)
 	}
 	for _, environment := range []string{"dev", "prod"} {
 		ns := "comfyrun-" + environment
 		namespace(t, ns)
-		chartRender, err := template(t, helms[0], ns, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
+		chartRender := mustTemplate(t, helms[0], ns, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
 		for name, render := range map[string]string{
 			"helm": chartRender, "kustomize": mustRun(t, "kustomize", "build", "../kustomize/overlays/"+environment), "helmfile": helmfile(t, environment),
 		} {
@@ -61,14 +54,8 @@ func testDryRun(t *testing.T) {
 func checkDryRun(t *testing.T, ns, name, render string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "render.yaml")
-	if err := os.WriteFile(file, []byte(render), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	tool, err := filepath.Abs(filepath.Join(tools, "kubectl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(tool, "apply", "--server-side", "--dry-run=server", "-n", ns, "-f", file).CombinedOutput()
+	writeFile(t, file, render)
+	out, err := exec.Command(absolute(t, tools+"/kubectl"), "apply", "--server-side", "--dry-run=server", "-n", ns, "-f", file).CombinedOutput()
 	if err != nil || strings.Contains(string(out), "PodSecurity") != strings.Contains(render, "hostPath:") {
 		t.Errorf("%s in %s: %v\n%s", name, ns, err, out)
 	}
@@ -137,7 +124,7 @@ func strs(values []any) []string {
 	return out
 }
 
-const queue = "queue.mode=nats,queue.nats.url=nats://n:4222,outputs.url=s3://b/p,queue.nats.monitoringEndpoint=n:8222"
+const queue = nats + ",queue.nats.monitoringEndpoint=n:8222"
 
 // As many workers run as there are GPUs; the others wait, and say for what.
 func testGPUs(t *testing.T) {
@@ -218,7 +205,7 @@ func testBatch(t *testing.T) {
 // What a bundle made and the chart mounts is what the cluster has, until somebody changes it by hand.
 func testDrift(t *testing.T) {
 	comfyrun := program(t)
-	folder := bundle(t, comfyrun, "--with", "helm", "--namespace", "drift")
+	folder := bundleScenes(t, comfyrun, "--with", "helm", "--namespace", "drift")
 	namespace(t, "drift")
 	kubectl(t, "apply", "--server-side", "-f", folder+"/configmaps")
 	upgrade(t, "drift", "-f", folder+"/values.yaml", "--set", "model.source=huggingface")
@@ -232,9 +219,7 @@ func testDrift(t *testing.T) {
 	name := strings.Fields(kubectl(t, "get", "configmap", "-n", "drift", "-l", "comfyrun.github.io/bundle", "-o", "name"))[0]
 	edited := strings.Replace(kubectl(t, "get", "-n", "drift", name, "-o", "yaml"), "sunset", "sunrise", 1)
 	file := filepath.Join(t.TempDir(), "edited.yaml")
-	if err := os.WriteFile(file, []byte(edited), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, file, edited)
 	if _, err := run(t, "kubectl", "replace", "-f", file); err == nil || !strings.Contains(err.Error(), "immutable") {
 		t.Errorf("an edit of %s: %v, want that it is immutable", name, err)
 	}

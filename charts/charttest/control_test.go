@@ -20,11 +20,7 @@ func controlPlane(t *testing.T) string {
 	script(t, "cluster.sh", "up", folder)
 	t.Cleanup(func() { script(t, "cluster.sh", "down", folder) })
 	t.Setenv("KUBECONFIG", filepath.Join(folder, "kubeconfig"))
-	path, err := filepath.Abs(tools)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", path+":"+os.Getenv("PATH"))
+	t.Setenv("PATH", absolute(t, tools)+":"+os.Getenv("PATH"))
 	installDefinitions(t)
 	return folder
 }

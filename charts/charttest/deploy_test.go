@@ -3,8 +3,6 @@
 package charttest
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,7 +80,7 @@ func runPipeline(t *testing.T, p *pipeline) {
 // Two releases live in one namespace, each with pods of its own, and the longest name is not too long for any object.
 func testNames(t *testing.T) {
 	namespace(t, "names")
-	for _, release := range []string{"shop.v2", "a-release-whose-name-is-as-long-as-helm-lets-it-be-53"} {
+	for _, release := range difficultReleases {
 		mustRun(t, helms[0], "install", release, chart, "-n", "names", "-f", chart+"/values-test.yaml", "--wait", "--timeout", "60s", "--set", queue, "--set",
 			"jobs.batch[0].name=twelve-chars,jobs.batch[0].workflow=default,jobs.batch[0].shards=1000,jobs.batch[0].outputClaim=o,metrics.rules.enabled=true,networkPolicy.enabled=true")
 		mustRun(t, helms[0], "test", release, "-n", "names")
@@ -97,7 +95,7 @@ func testNames(t *testing.T) {
 	if len(strings.Fields(slices)) != 1 || !strings.HasPrefix(slices, "shop-v2-comfyrun-") {
 		t.Errorf("the Service of one release leads to %q", slices)
 	}
-	for _, release := range []string{"shop.v2", "a-release-whose-name-is-as-long-as-helm-lets-it-be-53"} {
+	for _, release := range difficultReleases {
 		mustRun(t, helms[0], "uninstall", release, "-n", "names", "--wait")
 	}
 }
@@ -123,24 +121,16 @@ func testChangedWorkflow(t *testing.T) {
 	comfyrun := program(t)
 	namespace(t, "changed")
 	source := filepath.Join(t.TempDir(), "banner.json")
-	workflow, err := os.ReadFile("../helmfile/scenes/comfyui-marketing/banner.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	workflow := readFile(t, "../helmfile/scenes/comfyui-marketing/banner.json")
 	deploy := func(content string) (configMap, pod string) {
-		folder := t.TempDir()
-		if err := os.WriteFile(source, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.CommandContext(t.Context(), comfyrun, "bundle", source, "-o", folder, "--with", "helm", "--namespace", "changed").CombinedOutput(); err != nil {
-			t.Fatalf("bundle: %v\n%s", err, out)
-		}
+		writeFile(t, source, content)
+		folder := bundle(t, comfyrun, source, "--with", "helm", "--namespace", "changed")
 		kubectl(t, "apply", "--server-side", "-f", folder+"/configmaps")
 		upgrade(t, "changed", "-f", folder+"/values.yaml")
 		return mountedWorkflow(t, "changed"), podName(t, "changed")
 	}
-	first, firstPod := deploy(string(workflow))
-	second, secondPod := deploy(strings.Replace(string(workflow), "sunset", "sunrise", 1))
+	first, firstPod := deploy(workflow)
+	second, secondPod := deploy(strings.Replace(workflow, "sunset", "sunrise", 1))
 	if first == second || firstPod == secondPod || !strings.HasPrefix(second, "comfyrun-banner-") {
 		t.Errorf("a changed workflow: ConfigMaps %s, then %s; pods %s, then %s", first, second, firstPod, secondPod)
 	}
@@ -166,11 +156,7 @@ func mountedWorkflow(t *testing.T, ns string) string {
 
 // Every environment of the Helmfile makes objects that the server takes.
 func testHelmfileEnvironments(t *testing.T) {
-	key, err := filepath.Abs("testdata/example-age.key")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SOPS_AGE_KEY_FILE", key)
+	t.Setenv("SOPS_AGE_KEY_FILE", absolute(t, "testdata/example-age.key"))
 	namespace(t, "comfyrun-scenes")
 	for _, environment := range []string{"staging", "scenes"} {
 		checkDryRun(t, "comfyrun-"+environment, "helmfile -e "+environment, helmfile(t, environment))

@@ -3,7 +3,6 @@
 package charttest
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,10 +14,7 @@ func TestHelmfileIsTheChart(t *testing.T) {
 	for environment, tag := range map[string]string{"dev": "0.1.0", "prod": "0.1.0-cuda"} {
 		t.Run(environment, func(t *testing.T) {
 			t.Setenv("COMFYRUN_TAG", tag)
-			want, err := template(t, helms[0], "comfyrun-"+environment, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
-			if err != nil {
-				t.Fatal(err)
-			}
+			want := mustTemplate(t, helms[0], "comfyrun-"+environment, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
 			got := helmfile(t, environment)
 			if diff := cmp.Diff(comparable(t, want), comparable(t, got)); diff != "" {
 				t.Errorf("chart (-), helmfile (+):\n%s", diff)
@@ -29,11 +25,7 @@ func TestHelmfileIsTheChart(t *testing.T) {
 
 func helmfile(t *testing.T, environment string) string {
 	t.Helper()
-	helm, err := filepath.Abs(filepath.Join(tools, helms[0]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mustRun(t, "helmfile", "-q", "-b", helm, "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", environment,
+	return mustRun(t, "helmfile", "-q", "-b", absolute(t, tools+"/"+helms[0]), "-f", "../helmfile/helmfile.yaml.gotmpl", "-e", environment,
 		"template", "--skip-tests", "--kube-version", version)
 }
 
@@ -57,11 +49,7 @@ func TestScenes(t *testing.T) {
 // Secrets come out of the encrypted file with the key, and without it nothing is rendered.
 func TestSecrets(t *testing.T) {
 	t.Setenv("COMFYRUN_TAG", "0.1.0")
-	key, err := filepath.Abs("testdata/example-age.key")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SOPS_AGE_KEY_FILE", key)
+	t.Setenv("SOPS_AGE_KEY_FILE", absolute(t, "testdata/example-age.key"))
 	render := helmfile(t, "staging")
 	conform(t, render)
 	for _, scene := range []string{"comfyui-marketing", "comfyui-product"} {

@@ -112,11 +112,7 @@ func programs(t *testing.T, helm string) string {
 	t.Helper()
 	folder := t.TempDir()
 	for name, tool := range map[string]string{"helm": helm, "helm-unittest": "helm-unittest", "kubeconform": "kubeconform", "kubectl": "kubectl"} {
-		path, err := filepath.Abs(filepath.Join(tools, tool))
-		if err == nil {
-			err = os.Symlink(path, filepath.Join(folder, name))
-		}
-		if err != nil {
+		if err := os.Symlink(absolute(t, tools+"/"+tool), filepath.Join(folder, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,10 +126,7 @@ func (p *pipeline) run(t *testing.T, helm, name string, more map[string]string) 
 	if !ok || len(job.script) == 0 {
 		t.Fatalf("the pipeline has no job %s", name)
 	}
-	schemas, err := filepath.Abs("../../.cache/schemas")
-	if err != nil {
-		t.Fatal(err)
-	}
+	schemas := absolute(t, "../../.cache/schemas")
 	env := append(os.Environ(), "PATH="+programs(t, helm)+":"+os.Getenv("PATH"))
 	for _, given := range []map[string]string{p.variables, {"SCHEMAS": schemas}, more} {
 		for key, value := range given {
@@ -170,13 +163,11 @@ func (p *pipeline) mustRun(t *testing.T, helm, name string, more map[string]stri
 func (p *pipeline) replace(t *testing.T, file, old, new string) {
 	t.Helper()
 	path := filepath.Join(p.folder, "charts/comfyrun", file)
-	text, err := os.ReadFile(path)
-	if err != nil || !strings.Contains(string(text), old) {
-		t.Fatalf("%s has no %q: %v", file, old, err)
+	text := readFile(t, path)
+	if !strings.Contains(text, old) {
+		t.Fatalf("%s has no %q", file, old)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, path, strings.Replace(text, old, new, 1))
 }
 
 // The examples' jobs that need no cluster pass for the chart as it is, and fail where they should when it is broken.
@@ -187,9 +178,9 @@ func TestPipelines(t *testing.T) {
 			for _, job := range []string{"lint", "render", "validate"} {
 				p.mustRun(t, helm, job, map[string]string{"IMAGE_DIGEST": digest("a")})
 			}
-			text, err := os.ReadFile(filepath.Join(p.folder, "rendered/prod.yaml"))
-			if err != nil || !strings.Contains(string(text), "comfyrun@"+digest("a")) || strings.Contains(string(text), "helm.sh/hook") {
-				t.Errorf("%s, %s: rendered/prod.yaml lacks the digest or has tests: %v", name, helm, err)
+			text := readFile(t, filepath.Join(p.folder, "rendered/prod.yaml"))
+			if !strings.Contains(text, "comfyrun@"+digest("a")) || strings.Contains(text, "helm.sh/hook") {
+				t.Errorf("%s, %s: rendered/prod.yaml lacks the digest or has tests", name, helm)
 			}
 		}
 		for _, b := range broken {

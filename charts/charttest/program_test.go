@@ -4,7 +4,6 @@ package charttest
 
 import (
 	"encoding/json"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -18,10 +17,7 @@ func TestArgumentsExist(t *testing.T) {
 	program := program(t)
 	help := map[string]string{}
 	for _, file := range valuesFiles(t) {
-		render, err := template(t, helms[0], "ai", "-f", file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		render := mustTemplate(t, helms[0], "ai", "-f", file)
 		for _, o := range objects(t, render) {
 			for _, c := range containers(podSpec(o)) {
 				if text(c, "name") != "wget" {
@@ -67,15 +63,7 @@ func TestChartFiles(t *testing.T) {
 		"../kustomize/base/default.json":           "../../workflows/default.json",
 		"../kustomize/overlays/prod/comfyrun.json": chart + "/files/dashboard.json",
 	} {
-		a, err := os.ReadFile(copied)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := os.ReadFile(origin)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(a) != string(b) {
+		if readFile(t, copied) != readFile(t, origin) {
 			t.Errorf("%s is not %s: copy it", copied, origin)
 		}
 	}
@@ -92,10 +80,7 @@ type dashboard struct {
 
 func readDashboard(t *testing.T) (d dashboard) {
 	t.Helper()
-	data, err := os.ReadFile(chart + "/files/dashboard.json")
-	if err == nil {
-		err = json.Unmarshal(data, &d)
-	}
+	err := json.Unmarshal([]byte(readFile(t, chart+"/files/dashboard.json")), &d)
 	if err != nil || len(d.Panels) == 0 {
 		t.Fatalf("the dashboard has %d panels: %v", len(d.Panels), err)
 	}
@@ -124,22 +109,16 @@ var metricName = regexp.MustCompile(`\b(comfyrun|process)_[a-z_]+`)
 
 // Rules and dashboard ask for figures that there are.
 func TestMetricsExist(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	doc := readFile(t, "../../docs/metrics.md")
 	known := []string{"process_resident_memory_bytes"}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(comfyrun_[a-z_]+)` \\| (\\w+)").FindAllStringSubmatch(string(doc), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(comfyrun_[a-z_]+)` \\| (\\w+)").FindAllStringSubmatch(doc, -1) {
 		if known = append(known, row[1]); row[2] == "histogram" {
 			known = append(known, row[1]+"_bucket", row[1]+"_sum", row[1]+"_count")
 		}
 	}
 	for _, file := range []string{chart + "/files/dashboard.json", chart + "/templates/monitoring.yaml", chart + "/templates/autoscaling.yaml", chart + "/templates/tests/ready.yaml"} {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		names := metricName.FindAllString(string(data), -1)
+		data := readFile(t, file)
+		names := metricName.FindAllString(data, -1)
 		if len(names) == 0 && !strings.Contains(file, "dashboard") {
 			t.Errorf("%s names no figure", file)
 		}

@@ -5,7 +5,6 @@ package charttest
 import (
 	"flag"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,13 +18,10 @@ var valueLine = regexp.MustCompile(`^( *)([A-Za-z0-9]+):(?: +(.*?))?(?: +# (.*))
 // or a line of a default whose meaning stands above.
 func values(t *testing.T) [][3]string {
 	t.Helper()
-	data, err := os.ReadFile(chart + "/values.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := readFile(t, chart+"/values.yaml")
 	var rows [][3]string
 	var path []string
-	for _, line := range strings.Split(string(data), "\n") {
+	for _, line := range strings.Split(data, "\n") {
 		match := valueLine.FindStringSubmatch(line)
 		if match == nil {
 			continue
@@ -41,11 +37,8 @@ func values(t *testing.T) [][3]string {
 
 func TestReadme(t *testing.T) {
 	const file, begin = chart + "/README.md", "## Values\n\n"
-	old, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, _, found := strings.Cut(string(old), begin)
+	old := readFile(t, file)
+	head, _, found := strings.Cut(old, begin)
 	if !found {
 		t.Fatalf("%s has no %q", file, begin)
 	}
@@ -64,11 +57,8 @@ func TestReadme(t *testing.T) {
 	}
 	current := head + begin + table.String()
 	if *update {
-		err = os.WriteFile(file, []byte(current), 0o644)
-	} else if current != string(old) {
+		writeFile(t, file, current)
+	} else if current != old {
 		t.Errorf("%s is not current: make charts-docs", file)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }

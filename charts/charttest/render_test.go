@@ -26,11 +26,7 @@ type object = map[string]any
 // run runs a tool and returns its standard output; errors carry what it said.
 func run(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
-	tool, err := filepath.Abs(filepath.Join(tools, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), tool, args...)
+	cmd := exec.CommandContext(t.Context(), absolute(t, tools+"/"+name), args...)
 	home := t.TempDir()
 	for _, kind := range []string{"HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"} {
 		cmd.Env = append(cmd.Env, kind+"="+home)
@@ -57,6 +53,15 @@ func mustRun(t *testing.T, name string, args ...string) string {
 func template(t *testing.T, helm, namespace string, args ...string) (string, error) {
 	t.Helper()
 	return run(t, helm, append([]string{"template", "comfyrun", chart, "-n", namespace, "--kube-version", version}, args...)...)
+}
+
+func mustTemplate(t *testing.T, helm, namespace string, args ...string) string {
+	t.Helper()
+	render, err := template(t, helm, namespace, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return render
 }
 
 // objects reads the documents of a render.
@@ -108,6 +113,9 @@ func text(value any, keys ...string) string { s, _ := at(value, keys...).(string
 
 func list(value any, keys ...string) []any { l, _ := at(value, keys...).([]any); return l }
 
+// title is an object's kind and name.
+func title(o object) string { return text(o, "kind") + " " + text(o, "metadata", "name") }
+
 // podSpec returns the pod of an object, nil for one that has none.
 func podSpec(o object) object {
 	if o["kind"] == "Pod" {
@@ -134,4 +142,29 @@ func valuesFiles(t *testing.T) []string {
 		files = append(files, found...)
 	}
 	return files
+}
+
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return whole
+}
+
+func readFile(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func writeFile(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -4,7 +4,6 @@ package charttest
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,10 +11,7 @@ import (
 
 // The alerts are rules of Prometheus, and fire when they should.
 func TestRules(t *testing.T) {
-	render, err := template(t, helms[0], "ai", "-f", chart+"/values-prod.yaml", "-s", "templates/monitoring.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	render := mustTemplate(t, helms[0], "ai", "-f", chart+"/values-prod.yaml", "-s", "templates/monitoring.yaml")
 	folder := t.TempDir()
 	for _, o := range objects(t, render) {
 		if o["kind"] == "PrometheusRule" {
@@ -23,13 +19,7 @@ func TestRules(t *testing.T) {
 		}
 	}
 	mustRun(t, "promtool", "check", "rules", filepath.Join(folder, "rules.yaml"))
-	tests, err := os.ReadFile("testdata/rules_test.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, "test.yaml"), tests, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, filepath.Join(folder, "test.yaml"), readFile(t, "testdata/rules_test.yaml"))
 	mustRun(t, "promtool", "test", "rules", filepath.Join(folder, "test.yaml"))
 }
 

@@ -4,7 +4,6 @@ package charttest
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,19 +19,14 @@ func writeYAML(t *testing.T, file string, value any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, file, string(data))
 }
 
 // Kustomize and Helm make the same objects.
 func TestKustomizeIsTheChart(t *testing.T) {
 	for _, environment := range []string{"dev", "prod"} {
 		t.Run(environment, func(t *testing.T) {
-			want, err := template(t, helms[0], "comfyrun-"+environment, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
-			if err != nil {
-				t.Fatal(err)
-			}
+			want := mustTemplate(t, helms[0], "comfyrun-"+environment, "--no-hooks", "-f", chart+"/values-"+environment+".yaml")
 			got := mustRun(t, "kustomize", "build", "../kustomize/overlays/"+environment)
 			conform(t, got)
 			if diff := cmp.Diff(comparable(t, want), comparable(t, got)); diff != "" {

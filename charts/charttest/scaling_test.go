@@ -51,10 +51,7 @@ func startComfyrun(t *testing.T) comfyrun {
 
 func (c *comfyrun) startNATS() {
 	c.Helper()
-	tool, err := filepath.Abs(filepath.Join(tools, "nats-server"))
-	if err != nil {
-		c.Fatal(err)
-	}
+	tool := absolute(c.T, tools+"/nats-server")
 	port, peers := freePort(c.T), freePort(c.T)
 	var urls, routes []string
 	for _, host := range hosts {
@@ -133,11 +130,7 @@ func answers(url string) bool {
 
 func library(t *testing.T) string {
 	t.Helper()
-	folder, err := filepath.Abs("../../lib")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return folder
+	return absolute(t, "../../lib")
 }
 
 // background runs a program until it is stopped or the test ends. What it said is shown if the test has failed.
