@@ -125,7 +125,7 @@ func (f *runFlags) open(cmd *cobra.Command) (p *process, err error) {
 	if p.queue, err = f.queue.open(cmd.Context(), p.home); err != nil {
 		return nil, errors.Join(err, p.machine.close())
 	}
-	p.observe()
+	f.observe(p)
 	if p.tracer, err = tracing.FromEnvironment(cmd.Context(), engineVersion()); err != nil {
 		return nil, errors.Join(asUsage(err), p.close())
 	}
@@ -161,14 +161,17 @@ func (p *process) runners() (list []*worker.Runner) {
 }
 
 // observe begins to count.
-func (p *process) observe() {
-	p.metrics = metrics.New(metrics.Options{
+func (f *runFlags) observe(p *process) {
+	o := metrics.Options{
 		Version: engineVersion(), Queue: p.queue.Stats,
 		Cache:   p.machine.results,
 		Ready:   func() bool { return p.ready.State().Ready },
-		Devices: p.machine.measured(),
 		Classes: func(class string) bool { _, ok := p.machine.catalog.Type(class); return ok },
-	})
+	}
+	if !f.noRun {
+		o.Devices = p.machine.measured()
+	}
+	p.metrics = metrics.New(o)
 	p.ready.Check("queue reachable", p.queue.Reachable)
 }
 

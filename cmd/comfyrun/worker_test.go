@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,10 @@ func TestWorkers(t *testing.T) {
 		if e := server.wait(id); !e.Status.Completed {
 			t.Errorf("prompt %s ended as %+v", id, e)
 		}
+	}
+
+	if figures := grep(server.page("/metrics", http.StatusOK), `device="`); figures != "" {
+		t.Errorf("a server that runs nothing tells of devices: %s", figures)
 	}
 
 	workflow := demoWorkflow(t)
