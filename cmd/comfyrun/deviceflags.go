@@ -123,8 +123,5 @@ func chosen(p *diffusion.Place) string {
 	if p.Device.String() != "cpu" {
 		text += fmt.Sprintf(", in %s with VAEs in %s", p.Precision, p.VAEPrecision)
 	}
-	for _, r := range p.Rejected {
-		text += "; not " + r.String()
-	}
-	return text
+	return text + p.Instead()
 }

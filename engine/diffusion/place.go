@@ -107,8 +107,9 @@ func ParsePrecision(s string) (nn.Precision, error) {
 	return "", fmt.Errorf("precision %q is not known; known are %s, %s and %s", s, AutoPrecision, nn.Float32, nn.Float16)
 }
 
-// instead says which devices the place stands in for, "" for none.
-func (p *Place) instead() string {
+// Instead says which devices the place stands in for and why, each after "; not ";
+// "" for none.
+func (p *Place) Instead() string {
 	text := ""
 	for _, r := range p.Rejected {
 		text += "; not " + r.String()
@@ -131,7 +132,7 @@ func (p *Place) setPrecision(o Options) error {
 		case nn.Float16:
 			if !p.Capabilities.Float16 {
 				return &ort.Error{Op: "use precision " + string(*q), Code: ort.CodeDevice,
-					Message: fmt.Sprintf("device %s computes in %s", p.Device, nn.Float32) + p.instead()}
+					Message: fmt.Sprintf("device %s computes in %s", p.Device, nn.Float32) + p.Instead()}
 			}
 		}
 	}
