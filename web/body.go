@@ -43,7 +43,7 @@ type body struct {
 	left     int64 // bytes until it is too long
 	read     int64
 	patience time.Duration
-	start    time.Time
+	waited   time.Duration // in reads
 	control  *http.ResponseController
 	status   int // of the bound that was broken, or 0
 }
@@ -56,12 +56,11 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.status != 0 {
 		return 0, errBody
 	}
-	if b.start.IsZero() {
-		b.start = time.Now()
-	}
-	b.control.SetReadDeadline(b.start.Add(b.patience + time.Duration(b.read)*time.Second/bodyRate)) // may be unsupported: then there is none
+	start, left := time.Now(), b.patience+time.Duration(b.read)*time.Second/bodyRate-b.waited
+	b.control.SetReadDeadline(start.Add(left)) // may be unsupported: then there is none
 	n, err := b.src.Read(p)
 	b.control.SetReadDeadline(time.Time{})
+	b.waited += time.Since(start)
 	b.read += int64(n)
 	b.left -= int64(n)
 	switch {

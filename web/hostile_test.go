@@ -28,7 +28,6 @@ const secret = "not for clients"
 func hostileServer(t *testing.T, o Options) (s *Server, addr, base string) {
 	t.Helper()
 	s, _, base = recorded(t, o)
-	s.patience = 200 * time.Millisecond
 	write := func(name, content string) {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(base, name)), 0o755); err != nil {
 			t.Fatal(err)
@@ -86,7 +85,7 @@ func raw(t *testing.T, addr, request string) (int, string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := io.WriteString(conn, request); err != nil && !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "pipe") {
 		t.Fatal(err)
 	}
@@ -201,72 +200,5 @@ func TestHostileUsers(t *testing.T) {
 	want := map[string]int{"..": 401, ".": 401, "": 401, "x/../../other": 401, "other": 200, `a\b`: 401, "default": 401, "other/": 401, "OTHER": 401}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
-	}
-}
-
-// A client that begins a body and never goes on is answered and let go.
-func TestSlowBody(t *testing.T) {
-	_, addr, _ := hostileServer(t, Options{})
-	for _, path := range []string{"/settings", "/userdata/slow.txt", "/upload/image"} {
-		start := time.Now()
-		status, _ := raw(t, addr, plain("POST", path, "Content-Length: 1000", "Content-Type: multipart/form-data; boundary=b")+"--b")
-		if status != http.StatusRequestTimeout || time.Since(start) > 5*time.Second {
-			t.Errorf("%s answers %d after %v", path, status, time.Since(start))
-		}
-	}
-}
-
-// A client that sends steadily, though slowly, is served.
-func TestSteadyBody(t *testing.T) {
-	_, addr, base := hostileServer(t, Options{})
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	const pieces, piece = 8, 1 << 10
-	io.WriteString(conn, plain("POST", "/userdata/steady.txt", fmt.Sprintf("Content-Length: %d", pieces*piece)))
-	for range pieces {
-		time.Sleep(50 * time.Millisecond) // 20 KiB/s: more than the least, and 400 ms in all: more than the patience
-		io.WriteString(conn, strings.Repeat("x", piece))
-	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || response.StatusCode != 200 {
-		t.Fatalf("%v %v", response, err)
-	}
-	info, err := os.Stat(filepath.Join(base, "user", "default", "steady.txt"))
-	if err != nil || info.Size() != pieces*piece {
-		t.Errorf("%v %v", info, err)
-	}
-}
-
-// A client that asks for much and does not read is let go.
-func TestSlowReader(t *testing.T) {
-	s, _, base := recorded(t, Options{})
-	s.patience = 300 * time.Millisecond
-	file, err := os.Create(filepath.Join(base, "output", "large.bin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := file.Truncate(1 << 30); err != nil {
-		t.Fatal(err)
-	}
-	file.Close()
-	done := make(chan struct{})
-	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer close(done)
-		s.Handler().ServeHTTP(w, r)
-	}))
-	defer h.Close()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	io.WriteString(conn, plain("GET", "/view?filename=large.bin"))
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Error("the handler still waits")
 	}
 }
