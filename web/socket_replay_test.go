@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -98,26 +97,24 @@ func TestRecordedSockets(t *testing.T) {
 			t.Parallel()
 			q, base := openQueue(t, queue.Options{Memory: true}), webtest.Base(t)
 			catalog := webtest.Catalog(t, base)
-			r := startReplica(t, q, base, catalog)
-			startWorker(t, &worker.Worker{Queue: q, Runners: []*worker.Runner{{Catalog: r.Catalog,
+			r, pace := startReplica(t, q, base, catalog), &webtest.Pace{}
+			startWorker(t, &worker.Worker{Queue: q, Observe: paceKeeper{pace}, Runners: []*worker.Runner{{Catalog: r.Catalog,
 				Engine: &engine.Runner{Cache: &engine.Cache{Classic: true}, Parallel: 1}}}})
-			c := webtest.LoadConversation(t, file)
-			slowDown(c)
-			(&webtest.Player{URL: r.url}).Converse(t, c, knownOfSockets)
+			(&webtest.Player{URL: r.url, Pace: pace}).Converse(t, webtest.LoadConversation(t, file), knownOfSockets)
 		})
 	}
 }
 
-// slower gives the player time between two steps of a node: the recorded machine had nothing else to do.
-var slower = strings.NewReplacer(`"delay_ms": 100`, `"delay_ms": 200`, `"delay_ms": 60`, `"delay_ms": 200`)
+// paceKeeper puts the pace of a conversation into the context of each prompt.
+type paceKeeper struct{ *webtest.Pace }
 
-func slowDown(c *webtest.Conversation) {
-	for _, e := range c.Events {
-		if e.Request != nil && e.Request.JSON != nil {
-			e.Request.JSON = json.RawMessage(slower.Replace(string(e.Request.JSON)))
-		}
-	}
+func (k paceKeeper) Taken(ctx context.Context, t worker.Taken) context.Context {
+	return k.Of(ctx, t.Prompt.ID)
 }
+
+func (paceKeeper) NodeDone(context.Context, worker.NodeDone) {}
+
+func (paceKeeper) Finished(context.Context, worker.Finished) {}
 
 func newTestServer(t testing.TB, h http.Handler) string {
 	s := httptest.NewServer(h)

@@ -64,6 +64,7 @@ func (m *meeting) play(e Event) {
 	case e.Closed:
 		m.closed(e.Socket)
 	case e.Recv != nil:
+		m.Pace.comesTo(e.Recv)
 		m.text(e.Recv, m.next(s, e.Recv))
 	case e.RecvBinary != nil:
 		m.binary(e.RecvBinary, s.Next(m.t))

@@ -88,7 +88,7 @@ func runSteps(ctx context.Context, in fxSteps) (Image, error) {
 		if i == in.FailAt {
 			return Image{}, &Exception{"ValueError", fmt.Sprintf("failed at step %d", i)}
 		}
-		if err := sleep(ctx, in.Delay); err != nil {
+		if err := sleep(ctx, in.Delay, i+1); err != nil {
 			return Image{}, err
 		}
 		if in.Preview == "none" {
@@ -101,8 +101,11 @@ func runSteps(ctx context.Context, in fxSteps) (Image, error) {
 	return Image{tensor.Full(float32(in.Seed%256)/255, 1, height, width, 3)}, nil
 }
 
-// sleep waits for some milliseconds, or until ctx ends.
-func sleep(ctx context.Context, ms int) error {
+// sleep waits for some milliseconds before a step, or for the conversation that the node is in, or until ctx ends.
+func sleep(ctx context.Context, ms, step int) error {
+	if p, ok := ctx.Value(paceKey{}).(paced); ok && ms > 0 {
+		return p.wait(ctx, step)
+	}
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -190,7 +193,7 @@ type fxSleep struct {
 	MS    int   `in:"ms" range:"0,60000"`
 }
 
-func runSleep(ctx context.Context, in fxSleep) (int64, error) { return in.Value, sleep(ctx, in.MS) }
+func runSleep(ctx context.Context, in fxSleep) (int64, error) { return in.Value, sleep(ctx, in.MS, 1) }
 
 type fxBlock struct {
 	Value   int64  `in:"value"`

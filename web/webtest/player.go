@@ -42,6 +42,8 @@ type Player struct {
 	After func(t testing.TB, step int)
 	// Patience is how long a GET is repeated while its answer differs.
 	Patience time.Duration
+	// Pace is that of the nodes of a conversation; nil: they go by the clock.
+	Pace *Pace
 	// Idle has the player wait after a POST /prompt until the queue is empty,
 	// as the recorder did except for queue_control.
 	Idle bool

@@ -43,7 +43,7 @@ func Listen(t testing.TB, url, path string) *Socket {
 	return s
 }
 
-const listenPatience = 20 * time.Second
+const listenPatience = time.Minute
 
 // Next waits for a message.
 func (s *Socket) Next(t testing.TB) Frame {
