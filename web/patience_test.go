@@ -111,17 +111,19 @@ func TestSteadyBody(t *testing.T) {
 
 // The time that a handler takes between two reads is not the client's.
 func TestSlowHandler(t *testing.T) {
+	const pieces, piece = 10, 64 << 10 // more than what is read ahead
 	synctest.Test(t, func(t *testing.T) {
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			b := &body{src: r.Body, left: 100, patience: patience, control: http.NewResponseController(w)}
-			for range 10 {
-				if _, err := io.ReadFull(b, make([]byte, 10)); err != nil {
-					t.Error(err)
+			b := &body{src: r.Body, left: pieces * piece, patience: patience, control: http.NewResponseController(w)}
+			for i := range pieces {
+				if _, err := io.ReadFull(b, make([]byte, piece)); err != nil {
+					t.Errorf("piece %d: %v", i, err)
 				}
-				time.Sleep(patience)
+				time.Sleep(2 * patience)
 			}
 		})
-		conn := servePipes(t, h).dial(t, withBody("POST", "/", strings.Repeat("x", 100)))
+		conn := servePipes(t, h).dial(t, plain("POST", "/", fmt.Sprintf("Content-Length: %d", pieces*piece)))
+		go io.WriteString(conn, strings.Repeat("x", pieces*piece))
 		if got := status(t, conn); got != http.StatusOK {
 			t.Error(got)
 		}
