@@ -17,6 +17,7 @@ enum {
 	at_GetDimensionsCount = 61,
 	at_GetDimensions = 62,
 	at_GetTensorTypeAndShape = 65,
+	at_CreateMemoryInfo = 68,
 	at_CreateCpuMemoryInfo = 69,
 	at_AllocatorFree = 76,
 	at_GetAllocatorWithDefaultOptions = 78,

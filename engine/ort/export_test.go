@@ -9,3 +9,12 @@ func (s *Session) UseBinding() error {
 	s.device, err = openDevice(s)
 	return err
 }
+
+// CheckMemory reports whether the library knows the device's memory.
+func (e *Env) CheckMemory(d Device) error {
+	info, err := d.memory(e.api)
+	if err == nil {
+		releaseMemory(e.api, info)
+	}
+	return err
+}

@@ -8,8 +8,6 @@ static void *cpu_memory(api_table api, void **info) {
 	return ((void *(*)(int, int, void **))api[at_CreateCpuMemoryInfo])(0, 0, info);
 }
 
-static void release_memory(api_table api, void *info) { ((void (*)(void *))api[at_ReleaseMemoryInfo])(info); }
-
 static void *create_binding(api_table api, void *session, void **binding) {
 	return ((void *(*)(void *, void **))api[at_CreateIoBinding])(session, binding);
 }
@@ -136,10 +134,26 @@ func (b *ioBinding) close() {
 	}
 }
 
-// holds says whether input i is t already, bit for bit.
-func (b *ioBinding) holds(i int, t *tensor.Tensor) bool {
-	in := b.inputs[i]
-	return in.shape != nil && in.shape.Equal(t.Shape) && slices.Equal(words(in.data), words(t.Data))
+// holds says whether input i is v already, bit for bit.
+func (b *ioBinding) holds(i int, v input) bool {
+	in, t := b.inputs[i], v.tensor
+	return t != nil && in.shape != nil && in.shape.Equal(t.Shape) && slices.Equal(words(in.data), words(t.Data))
+}
+
+// set makes v input i.
+func (b *ioBinding) set(i int, v input) error {
+	if v.held != nil {
+		b.inputs[i].shape = nil
+		return v.held.bind(b.handle, b.at.inputs[i])
+	}
+	return b.upload(i, v.tensor)
+}
+
+// unbind makes nothing input i: a binding would keep the device's memory of a
+// value beyond the life of its session, which WebGPU does not stand.
+func (b *ioBinding) unbind(i int) error {
+	name, size := b.at.inputs[i].name, C.int64_t(0)
+	return failed(b.at.api, C.bind_floats(b.at.api, b.at.memory, b.handle, name, unsafe.Pointer(name), 0, &size, 1))
 }
 
 // upload copies t to the device as input i.
@@ -165,57 +179,77 @@ func (b *ioBinding) upload(i int, t *tensor.Tensor) error {
 	return err
 }
 
-// run runs the session; outputs come to host memory.
-func (b *ioBinding) run(ro *ortgo.RunOptions) (map[string]*tensor.Tensor, error) {
+// deviceRun is a run of a session on a device.
+type deviceRun struct {
+	options *ortgo.RunOptions
+	in      []input        // in the order of the graph's inputs
+	memory  unsafe.Pointer // OrtMemoryInfo of the outputs
+	// collect takes the outputs, OrtValues in the order of the graph's. It sets
+	// those to nil that it keeps, and returns the bytes that it copied.
+	collect func(values []unsafe.Pointer) (int64, error)
+}
+
+// run runs the session with its inputs bound.
+func (b *ioBinding) run(r deviceRun) (int64, error) {
 	d := b.at
 	for _, name := range d.outputs {
-		if err := failed(d.api, C.bind_output(d.api, d.memory, b.handle, name.name)); err != nil {
-			return nil, fmt.Errorf("bind output %q: %w", name, err)
+		if err := failed(d.api, C.bind_output(d.api, r.memory, b.handle, name.name)); err != nil {
+			return 0, fmt.Errorf("bind output %q: %w", name, err)
 		}
 	}
 	// Values of the last run would be taken as memory for the next one's, of the same shapes.
 	defer C.clear_outputs(d.api, b.handle)
-	if err := failed(d.api, C.run_bound(d.api, d.session, *(*unsafe.Pointer)(unsafe.Pointer(ro)), b.handle)); err != nil {
-		return nil, err
+	if err := failed(d.api, C.run_bound(d.api, d.session, *(*unsafe.Pointer)(unsafe.Pointer(r.options)), b.handle)); err != nil {
+		return 0, err
 	}
-	return b.results()
-}
-
-// results copies the outputs of a run.
-func (b *ioBinding) results() (map[string]*tensor.Tensor, error) {
-	d := b.at
 	var values *unsafe.Pointer
 	var count C.size_t
 	if err := failed(d.api, C.bound_outputs(d.api, b.handle, &values, &count)); err != nil {
-		return nil, fmt.Errorf("take outputs: %w", err)
+		return 0, fmt.Errorf("take outputs: %w", err)
 	}
 	defer C.release_outputs(d.api, values, count)
-	outs := make(map[string]*tensor.Tensor, len(d.outputs))
-	for i, value := range unsafe.Slice(values, int(count)) {
-		t, err := copyTensor(d.api, value)
-		if err != nil {
-			return nil, fmt.Errorf("output %q: %w", d.outputs[i], err)
+	return r.collect(unsafe.Slice(values, int(count)))
+}
+
+// collectInto copies outputs in host memory.
+func (d *deviceSession) collectInto(outs map[string]*tensor.Tensor) func([]unsafe.Pointer) (int64, error) {
+	return func(values []unsafe.Pointer) (bytes int64, err error) {
+		for i, value := range values {
+			t, err := copyTensor(d.api, value)
+			if err != nil {
+				return bytes, fmt.Errorf("output %q: %w", d.outputs[i], err)
+			}
+			outs[d.outputs[i].String()] = t
+			bytes += bytesOf(t)
 		}
-		outs[d.outputs[i].String()] = t
+		return bytes, nil
 	}
-	return outs, nil
+}
+
+// view tells the shape of a float32 tensor, and its memory.
+func view(api C.api_table, value unsafe.Pointer) (tensor.Shape, unsafe.Pointer, error) {
+	var v C.tensor_view
+	if err := failed(api, C.view_tensor(api, value, &v)); err != nil {
+		return nil, nil, err
+	}
+	if v._type != C.int(onnx.Float) || v.rank > C.size_t(len(v.dims)) {
+		return nil, nil, fmt.Errorf("type %d of rank %d, want float32 of rank 8 at most", v._type, v.rank)
+	}
+	shape := make(tensor.Shape, v.rank)
+	for i := range shape {
+		shape[i] = int(v.dims[i])
+	}
+	return shape, v.data, nil
 }
 
 // copyTensor copies a float32 tensor in host memory.
 func copyTensor(api C.api_table, value unsafe.Pointer) (*tensor.Tensor, error) {
-	var view C.tensor_view
-	if err := failed(api, C.view_tensor(api, value, &view)); err != nil {
+	shape, data, err := view(api, value)
+	if err != nil {
 		return nil, err
 	}
-	if view._type != C.int(onnx.Float) || view.rank > C.size_t(len(view.dims)) {
-		return nil, fmt.Errorf("type %d of rank %d, want float32 of rank 8 at most", view._type, view.rank)
-	}
-	shape := make(tensor.Shape, view.rank)
-	for i := range shape {
-		shape[i] = int(view.dims[i])
-	}
 	t := &tensor.Tensor{Shape: shape, Data: make([]float32, shape.Elements())}
-	copy(t.Data, unsafe.Slice((*float32)(view.data), len(t.Data)))
+	copy(t.Data, unsafe.Slice((*float32)(data), len(t.Data)))
 	return t, nil
 }
 
@@ -223,6 +257,11 @@ func copyTensor(api C.api_table, value unsafe.Pointer) (*tensor.Tensor, error) {
 func openDevice(s *Session) (*deviceSession, error) {
 	d := &deviceSession{api: s.env.api, session: handleOf(s.session), turn: s.turn}
 	if err := failed(d.api, C.cpu_memory(d.api, &d.memory)); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.there, err = s.on.memory(d.api); err != nil {
+		releaseMemory(d.api, d.memory)
 		return nil, err
 	}
 	for _, name := range s.inputs {
@@ -239,7 +278,8 @@ func (d *deviceSession) close() {
 	for _, b := range d.bindings {
 		b.close()
 	}
-	C.release_memory(d.api, d.memory)
+	releaseMemory(d.api, d.memory)
+	releaseMemory(d.api, d.there)
 	for _, n := range slices.Concat(d.inputs, d.outputs) {
 		C.free(unsafe.Pointer(n.name))
 	}
@@ -251,11 +291,13 @@ type deviceSession struct {
 	api      C.api_table
 	session  unsafe.Pointer // OrtSession
 	memory   unsafe.Pointer // OrtMemoryInfo of the host
+	there    unsafe.Pointer // that of the device
 	inputs   []cName
 	outputs  []cName
 	turn     chan struct{} // the session's
 	bindings []*ioBinding
 	counted  counter
+	holding  holding
 }
 
 // cName is a string in C's memory.

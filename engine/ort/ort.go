@@ -7,7 +7,8 @@
 // graph's external initializers name and are mapped, not copied. A provider is
 // ONNX Runtime's word for the code that runs operators on a kind of device. A
 // Device is the CPU, a GPU by CUDA or one by WebGPU; on the latter two, inputs
-// are bound: they stay on the device and are uploaded where they change.
+// are bound: they stay on the device and are uploaded where they change. A Held
+// is an output that stayed on its device, for runs of other sessions there.
 //
 // Tensors that go into and come out of a session are float32.
 package ort

@@ -38,8 +38,8 @@ type Session struct {
 	name     string
 	provider string
 	release  bool
-	nodes    []Placed    // that may run on the device; with Options.Placement only
-	index    int         // of the device
+	nodes    []Placed // that may run on the device; with Options.Placement only
+	on       Device
 	hostOnly atomic.Bool // the device has no arena that release could give back
 	inputs   []string
 	outputs  []string
@@ -56,7 +56,7 @@ type Session struct {
 // with CodeModel.
 func (e *Env) NewSession(m *onnx.Model, o Options) (*Session, error) {
 	op := fmt.Sprintf("create session %q", o.Name)
-	s := &Session{env: e, name: o.Name, provider: o.Device.String(), index: o.Device.Index, release: o.Release}
+	s := &Session{env: e, name: o.Name, provider: o.Device.String(), on: o.Device, release: o.Release}
 	s.hostOnly.Store(o.Device.Provider != "cuda")
 	if o.Placement && !o.Device.cpu() {
 		s.nodes = variable(&m.Graph, o.Device)
@@ -115,7 +115,7 @@ func (s *Session) arenas() string {
 	if s.hostOnly.Load() {
 		return "cpu:0"
 	}
-	return fmt.Sprintf("cpu:0;gpu:%d", s.index)
+	return fmt.Sprintf("cpu:0;gpu:%d", s.on.Index)
 }
 
 // floatNames returns the names of the values, all of which must be float32
@@ -196,28 +196,40 @@ func (s *Session) Outputs() []string { return slices.Clone(s.outputs) }
 // an error that wraps ctx's error and cause; the session stays usable. Other errors are
 // *Error.
 func (s *Session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	return s.RunHeld(ctx, Inputs{Tensors: in})
+}
+
+// guarded makes a run: it checks the inputs, keeps the session and what lies on
+// the device open meanwhile, and explains errors.
+func (s *Session) guarded(ctx context.Context, in Inputs, run func() error) error {
 	op := fmt.Sprintf("run session %q", s.name)
 	if ctx.Err() != nil {
-		return nil, ended(ctx, op)
+		return ended(ctx, op)
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.session == nil {
-		return nil, &Error{Op: op, Code: CodeInput, Message: "the session is closed"}
+		return &Error{Op: op, Code: CodeInput, Message: "the session is closed"}
 	}
-	if err := s.checkInputs(in); err != nil {
-		return nil, &Error{Op: op, Code: CodeInput, Message: err.Error()}
-	}
-	end := s.span(ctx)
-	outs, err := s.run(ctx, in)
-	end(err)
-	if err != nil && ctx.Err() != nil {
-		return nil, ended(ctx, op)
+	err := s.checkInputs(in)
+	if err == nil {
+		var done func()
+		done, err = s.take(in.Held)
+		defer done()
 	}
 	if err != nil {
-		return nil, wrap(op, CodeRun, s.provider, err)
+		return &Error{Op: op, Code: CodeInput, Message: err.Error()}
 	}
-	return outs, nil
+	end := s.span(ctx)
+	err = run()
+	end(err)
+	if err != nil && ctx.Err() != nil {
+		return ended(ctx, op)
+	}
+	if err != nil {
+		return wrap(op, CodeRun, s.provider, err)
+	}
+	return nil
 }
 
 // ended says that ctx ended, and why.
@@ -229,38 +241,24 @@ func ended(ctx context.Context, op string) error {
 	return fmt.Errorf("%s: %w: %w", op, err, cause)
 }
 
-func (s *Session) checkInputs(in map[string]*tensor.Tensor) error {
+func (s *Session) checkInputs(in Inputs) error {
 	for _, name := range s.inputs {
-		t := in[name]
-		if t == nil {
+		t, held := in.Tensors[name], in.Held[name] != nil
+		switch {
+		case t == nil && !held:
 			return fmt.Errorf("input %q is missing, want %s", name, strings.Join(s.inputs, ", "))
-		}
-		if len(t.Shape) == 0 || len(t.Data) != t.Shape.Elements() {
+		case t != nil && held:
+			return fmt.Errorf("input %q is given twice", name)
+		case t != nil && (len(t.Shape) == 0 || len(t.Data) != t.Shape.Elements()):
 			return fmt.Errorf("input %q: %d elements for shape %v", name, len(t.Data), t.Shape)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(in)) {
+	for _, name := range slices.Sorted(maps.Keys(in.Tensors)) {
 		if !slices.Contains(s.inputs, name) {
 			return fmt.Errorf("no input %q, want %s", name, strings.Join(s.inputs, ", "))
 		}
 	}
 	return nil
-}
-
-// run hands the tensors to ONNX Runtime. The caller holds s.mu.
-func (s *Session) run(ctx context.Context, in map[string]*tensor.Tensor) (outs map[string]*tensor.Tensor, err error) {
-	if s.device == nil {
-		return s.runHere(ctx, in)
-	}
-	values := make([]*tensor.Tensor, len(s.inputs))
-	for i, name := range s.inputs {
-		values[i] = in[name]
-	}
-	err = s.runWatched(ctx, func(ro *ortgo.RunOptions) error {
-		outs, err = s.device.run(ctx, ro, values)
-		return err
-	})
-	return outs, err
 }
 
 // runHere runs on the CPU.
@@ -356,13 +354,16 @@ func dims(s tensor.Shape) ortgo.Shape {
 	return out
 }
 
-// Close waits for runs under way and releases the session. Closing twice does
-// nothing.
+// Close waits for runs under way and releases the session, and what it holds on
+// its device. Closing twice does nothing.
 func (s *Session) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.session == nil {
 		return nil
+	}
+	if s.device != nil {
+		s.device.holding.close()
 	}
 	defer s.enter()()
 	if s.device != nil {

@@ -3,10 +3,10 @@ package ort
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/comfyrun/comfyrun/engine/tensor"
-	ortgo "github.com/yalue/onnxruntime_go"
 )
 
 // Transfers counts what a session on a device copied between host and device.
@@ -53,10 +53,10 @@ const (
 
 // binding returns the set of inputs that needs the fewest bytes to become in,
 // or a new one where most would have to change.
-func (d *deviceSession) binding(in []*tensor.Tensor) (*ioBinding, error) {
+func (d *deviceSession) binding(in []input) (*ioBinding, error) {
 	total, least := int64(0), int64(0)
-	for _, t := range in {
-		total += bytesOf(t)
+	for _, v := range in {
+		total += v.bytes()
 	}
 	var best *ioBinding
 	for _, b := range d.bindings {
@@ -75,11 +75,11 @@ func (d *deviceSession) binding(in []*tensor.Tensor) (*ioBinding, error) {
 }
 
 // missing is the number of bytes to upload before a run with in.
-func (b *ioBinding) missing(in []*tensor.Tensor) int64 {
+func (b *ioBinding) missing(in []input) int64 {
 	bytes := int64(0)
-	for i, t := range in {
-		if !b.holds(i, t) {
-			bytes += bytesOf(t)
+	for i, v := range in {
+		if !b.holds(i, v) {
+			bytes += v.bytes()
 		}
 	}
 	return bytes
@@ -87,32 +87,58 @@ func (b *ioBinding) missing(in []*tensor.Tensor) int64 {
 
 func bytesOf(t *tensor.Tensor) int64 { return 4 * int64(len(t.Data)) }
 
-// run uploads what has changed, runs the session and brings the outputs back.
-func (d *deviceSession) run(ctx context.Context, ro *ortgo.RunOptions, in []*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+// input is one that lies on the host, or on the device already.
+type input struct {
+	tensor *tensor.Tensor
+	held   *Held
+}
+
+// bytes are those that cross where the device has none of them.
+func (v input) bytes() int64 {
+	if v.held != nil {
+		return 0
+	}
+	return bytesOf(v.tensor)
+}
+
+// run uploads what has changed and runs the session.
+func (d *deviceSession) run(ctx context.Context, r deviceRun) error {
 	select {
 	case d.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	defer func() { <-d.turn }()
-	b, err := d.binding(in)
+	b, err := d.binding(r.in)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	crossed := Transfers{Runs: 1}
 	defer func() { d.counted.add(crossed) }()
-	for i, t := range in {
-		if b.holds(i, t) {
+	defer d.letGo(b, r.in)
+	for i, v := range r.in {
+		if b.holds(i, v) {
 			continue
 		}
-		if err := b.upload(i, t); err != nil {
-			return nil, fmt.Errorf("input %q: %w", d.inputs[i], err)
+		if err := b.set(i, v); err != nil {
+			return fmt.Errorf("input %q: %w", d.inputs[i], err)
 		}
-		crossed.In += bytesOf(t)
+		crossed.In += v.bytes()
 	}
-	outs, err := b.run(ro)
-	for _, t := range outs {
-		crossed.Out += bytesOf(t)
+	crossed.Out, err = b.run(r)
+	return err
+}
+
+// letGo unbinds what belongs to others.
+func (d *deviceSession) letGo(b *ioBinding, in []input) {
+	for i, v := range in {
+		if v.held == nil {
+			continue
+		}
+		if err := b.unbind(i); err != nil {
+			d.bindings = slices.DeleteFunc(d.bindings, func(other *ioBinding) bool { return other == b })
+			b.close()
+			return
+		}
 	}
-	return outs, err
 }

@@ -3,6 +3,7 @@
 package ort_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/comfyrun/comfyrun/engine/onnx"
 	"github.com/comfyrun/comfyrun/engine/ort"
@@ -117,6 +119,84 @@ func TestWebGPUTransfers(t *testing.T) {
 	testChanges(t, webgpu)
 }
 
+func TestWebGPUHeld(t *testing.T) {
+	for name, test := range heldTests {
+		t.Run(name, func(t *testing.T) { test(t, webgpu) })
+	}
+}
+
+// heldSum runs the first session for a value of 32 MiB, and the second with it.
+func heldSum(t *testing.T, first, second *ort.Session) *ort.Held {
+	t.Helper()
+	column, row := random(1, 2048, 1), random(2, 1, 4096)
+	sum := hold(t, first, ort.Inputs{Tensors: map[string]*tensor.Tensor{"x": column, "y": row}})["out"]
+	out, err := second.RunHeld(t.Context(), ort.Inputs{Tensors: map[string]*tensor.Tensor{"y": tensor.Full(1, 1, 1)}, Held: map[string]*ort.Held{"x": sum}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out["out"].Data[3*4096+5], column.Data[3]+row.Data[5]+1; got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	return sum
+}
+
+// What a session holds on the device is given back with it, though another one
+// has used it and stays open: further ones take no more memory, and with the last
+// session all of it is free.
+func TestWebGPUHeldMemory(t *testing.T) {
+	session := func() *ort.Session { return addGraph().session(t, ort.Options{Device: webgpu}) }
+	sums := func(n int) (open int) {
+		last := session()
+		for range n {
+			s := session()
+			heldSum(t, s, last)
+			open = anonymous(t)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last.Close()
+		return open
+	}
+	sums(2) // what the driver needs
+	before := anonymous(t)
+	few, many := sums(2), sums(6)
+	if after := anonymous(t); few < before+60 || many > few+48 || after > before+24 {
+		t.Errorf("%d MiB before, %d with 2 values, %d with 6 one after the other, %d MiB after", before, few, many, after)
+	}
+}
+
+// Values that are closed make room for the next: a sampler's steps take no more
+// memory than one.
+func TestWebGPUHeldMemoryStaysFlat(t *testing.T) {
+	first, second := addGraph().session(t, ort.Options{Device: webgpu}), addGraph().session(t, ort.Options{Device: webgpu})
+	steps := func(n int) int {
+		for range n {
+			heldSum(t, first, second).Close()
+		}
+		return anonymous(t)
+	}
+	if before, after := steps(3), steps(6); after > before+48 {
+		t.Errorf("%d MiB after 3 steps, %d MiB after 9", before, after)
+	}
+}
+
+// A run whose outputs are to stay on the device ends when its context does.
+func TestWebGPUHoldIsCancelled(t *testing.T) {
+	s := slowGraph(3000).session(t, ort.Options{Device: webgpu})
+	cause := errors.New("the user went away")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(5*time.Millisecond, func() { cancel(cause) })
+	outs, err := s.Hold(ctx, ort.Inputs{Tensors: map[string]*tensor.Tensor{"x": tensor.New(64, 64)}})
+	if !errors.Is(err, cause) || outs != nil {
+		t.Errorf("error %v, outputs %v", err, outs)
+	}
+	small := hold(t, s, ort.Inputs{Tensors: map[string]*tensor.Tensor{"x": tensor.New(8, 8)}})
+	if got := copied(t, small["out"]); got.Data[63] != 0 {
+		t.Errorf("%v", got.Data)
+	}
+}
+
 func TestWebGPUProbe(t *testing.T) {
 	c, err := orttest.Env(t).Probe(t.Context(), webgpu)
 	if err != nil || c.Float16 || c.Attention {
@@ -214,9 +294,15 @@ func TestWebGPUTooLarge(t *testing.T) {
 	}
 	for _, columns := range []int{1 << 14, 1 << 14, 1 << 17} { // 4 GiB, twice, and 32 GiB
 		_, err := s.Run(t.Context(), ones(1<<16, columns))
-		var e *ort.Error
-		if !errors.As(err, &e) || e.Code != ort.CodeMemory || e.Needed != 0 && e.Needed != 4<<30 {
-			t.Errorf("%v: %+v", err, e)
+		outs, held := s.Hold(t.Context(), ort.Inputs{Tensors: ones(1<<16, columns)})
+		for _, err := range []error{err, held} {
+			var e *ort.Error
+			if !errors.As(err, &e) || e.Code != ort.CodeMemory || e.Needed != 0 && e.Needed != 4<<30 {
+				t.Errorf("%v: %+v", err, e)
+			}
+		}
+		for _, h := range outs {
+			h.Close()
 		}
 		if out := run(t, s, ones(1, 5))["out"]; !slices.Equal(out.Data, []float32{2, 2, 2, 2, 2}) {
 			t.Errorf("after an error: %v", out.Data)
