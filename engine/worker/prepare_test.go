@@ -98,7 +98,7 @@ func TestPrepareTimeLimit(t *testing.T) {
 func TestWhenIdle(t *testing.T) {
 	b := newBench(t)
 	stop := b.start()
-	first := b.submit(queue.Prompt{}, `{"1":{"class_type":"Wait","inputs":{"ms":200}},"2":{"class_type":"Show","inputs":{"v":["1",0]}}}`)
+	first := b.submit(queue.Prompt{}, gated(1))
 	<-b.begun
 	second := b.submit(queue.Prompt{}, chain)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -106,6 +106,7 @@ func TestWhenIdle(t *testing.T) {
 	if err := b.worker.WhenIdle(ctx, func() { t.Error("called although a prompt runs") }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v, want DeadlineExceeded", err)
 	}
+	b.openWhen(b.idleIsWanted)
 	err := b.worker.WhenIdle(t.Context(), func() {
 		if info, err := b.queue.Find(t.Context(), first); err != nil || info.State != queue.Done {
 			t.Errorf("the first prompt is %v, %v", info.State, err)
