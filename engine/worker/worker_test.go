@@ -705,12 +705,12 @@ func TestPreviewsThatTakeTime(t *testing.T) {
 	b := newBench(t)
 	b.worker.Previews.Method = "auto"
 	b.start()
-	id := b.submit(queue.Prompt{ClientID: "c"}, `{"1":{"class_type":"Steps","inputs":{"n":200,"slow":true}}}`)
+	id := b.submit(queue.Prompt{ClientID: "c"}, `{"1":{"class_type":"Steps","inputs":{"n":40,"slow":true}}}`)
 	got := pictures(t, b.all(id))
 	if len(got) < waitingPreviews || len(got) > 2*waitingPreviews {
-		t.Fatalf("%d previews of 200 steps, want %d to %d", len(got), waitingPreviews, 2*waitingPreviews)
+		t.Fatalf("%d previews of 40 steps, want %d to %d", len(got), waitingPreviews, 2*waitingPreviews)
 	}
-	if last := got[len(got)-1]; last != "auto 512 step 199" {
+	if last := got[len(got)-1]; last != "auto 512 step 39" {
 		t.Errorf("the last preview is %q", last)
 	}
 }
