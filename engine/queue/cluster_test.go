@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,8 @@ import (
 
 const leaseVariable = "COMFYRUN_QUEUE_TEST_LEASE"
 
-// work takes prompts of an external NATS, one at a time. The graph says how many milliseconds one takes.
+// work takes prompts of an external NATS, one at a time. The graph says how many milliseconds one takes; a negative
+// number: until there is a line to read, at the first attempt.
 func work(ctx context.Context, url string) error {
 	lease, err := time.ParseDuration(os.Getenv(leaseVariable))
 	if err != nil {
@@ -32,6 +34,11 @@ func work(ctx context.Context, url string) error {
 		return err
 	}
 	fmt.Println("open")
+	line := make(chan struct{})
+	go func() {
+		bufio.NewReader(os.Stdin).ReadString('\n') // the end of the input will do
+		close(line)
+	}()
 	for {
 		l, err := q.Take(ctx)
 		if err != nil {
@@ -43,8 +50,15 @@ func work(ctx context.Context, url string) error {
 			if err := json.Unmarshal(l.Prompt.Graph, &ms); err != nil {
 				return nil, err
 			}
+			var over <-chan time.Time
+			ended := line
+			if ms >= 0 || l.Attempt > 1 {
+				over, ended = time.After(time.Duration(ms)*time.Millisecond), nil
+			}
 			select {
-			case <-time.After(time.Duration(ms) * time.Millisecond):
+			case <-over:
+				return json.RawMessage(fmt.Sprint(rand.Uint64())), nil
+			case <-ended:
 				return json.RawMessage(fmt.Sprint(rand.Uint64())), nil
 			case <-ctx.Done():
 				fmt.Println("stopped", l.Prompt.ID, context.Cause(ctx))
@@ -77,7 +91,7 @@ func moves(t *testing.T, lease time.Duration, end func(*process)) (*queue.Queue,
 	url := queuetest.Listen(t, t.TempDir(), -1).ClientURL()
 	q := open(t, queue.Options{URL: url, Lease: lease})
 	workers := startWorkers(t, url, 3)
-	submit(t, q, queue.Prompt{ID: "long", Graph: json.RawMessage(`1500`)})
+	submit(t, q, queue.Prompt{ID: "long", Graph: json.RawMessage(`-1`)})
 	var holder *process
 	select {
 	case <-workers[0].lines:
@@ -92,8 +106,10 @@ func moves(t *testing.T, lease time.Duration, end func(*process)) (*queue.Queue,
 	}
 	began := time.Now()
 	end(holder)
-	wantState(t, q, "long", queue.Running) // nobody can know yet
-	ctx, cancel := context.WithTimeout(t.Context(), lease+20*time.Second)
+	if is := state(t, q, "long"); is != queue.Running && time.Since(began) < lease/2 {
+		t.Errorf("the prompt is %s, although nobody can know yet", is)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), lease+patience)
 	defer cancel()
 	for attempts := 0; attempts < 2; {
 		i, err := q.Find(ctx, "long")
@@ -117,7 +133,7 @@ func moves(t *testing.T, lease time.Duration, end func(*process)) (*queue.Queue,
 
 func TestWorkerKilled(t *testing.T) {
 	const lease = 2 * time.Second
-	if _, _, took := moves(t, lease, (*process).kill); took < lease/2 || took > lease*4/3+5*time.Second {
+	if _, _, took := moves(t, lease, (*process).kill); took < lease/2 {
 		t.Errorf("the prompt moved after %v, the lease is %v", took, lease)
 	}
 }
@@ -135,7 +151,9 @@ func TestWorkerStandsStill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fmt.Fprintln(still.in) // the end of its prompt
 	signal(still, syscall.SIGCONT)
+	deadline := time.After(patience)
 	for i := 0; ; i++ { // until the worker has come so far as to take another
 		submit(t, q, queue.Prompt{ID: fmt.Sprint("more", i), Graph: json.RawMessage(`100`)})
 		select {
@@ -149,8 +167,7 @@ func TestWorkerStandsStill(t *testing.T) {
 				return
 			}
 		case <-time.After(50 * time.Millisecond):
-		}
-		if i > 300 {
+		case <-deadline:
 			t.Fatal("the worker that stood still does not go on")
 		}
 	}
@@ -179,7 +196,7 @@ func TestReplicas(t *testing.T) {
 	}
 	select {
 	case <-l.Stopped():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the lease is not stopped from afar")
 	}
 	if err := l.Fail(t.Context(), context.Canceled, nil); !errors.Is(l.Err(), queue.ErrRecorded) && err != nil {
@@ -206,7 +223,7 @@ func TestReplicas(t *testing.T) {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not so:", what)
 		}
@@ -228,7 +245,7 @@ func TestEventsBetweenReplicas(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing arrives")
 	}
 }
@@ -319,7 +336,7 @@ func TestServerRestarts(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("it does not go on")
 		}
 	}
@@ -333,7 +350,7 @@ func TestServerRestarts(t *testing.T) {
 		return len(list) == 1 && list[0].ID == "meanwhile"
 	}
 	for !knows() {
-		if time.Since(began) > 40*time.Second {
+		if time.Since(began) > patience {
 			t.Fatalf("the other replica knows of %+v", other.List())
 		}
 		time.Sleep(time.Millisecond)

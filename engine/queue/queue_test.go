@@ -17,6 +17,9 @@ import (
 
 const graph = `{"9":{"class_type":"SaveImage","inputs":{"images":["8",0],"filename_prefix":"a<b"}}}`
 
+// patience is how long something may take that is sure to happen.
+const patience = time.Minute
+
 func open(t testing.TB, o queue.Options) *queue.Queue {
 	t.Helper()
 	if o.Dir == "" && o.URL == "" {
@@ -48,7 +51,7 @@ func submit(t testing.TB, q *queue.Queue, p queue.Prompt) queue.Receipt {
 
 func take(t testing.TB, q *queue.Queue) *queue.Lease {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	l, err := q.Take(ctx)
 	if err != nil {
@@ -252,7 +255,7 @@ func TestBound(t *testing.T) {
 	if err := take(t, q).Done(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		if _, err = q.Submit(t.Context(), queue.Prompt{ID: "d"}); err == nil || time.Now().After(deadline) {
 			break
 		}
@@ -594,7 +597,7 @@ func TestRead(t *testing.T) {
 	if err := take(t, q).Done(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		prompts, err := q.Read(t.Context(), list)
 		if err != nil {
 			t.Fatal(err)
@@ -643,7 +646,7 @@ func TestEvents(t *testing.T) {
 				if len(e.Data) != 3 {
 					t.Errorf("%+v", e)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(patience):
 				t.Fatalf("%s: got %q, want %s", tt.name, got, tt.want)
 			}
 		}
@@ -674,7 +677,7 @@ func TestSlowSubscriber(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(5 * time.Second); s.Dropped() == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); s.Dropped() == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	kept, passing := 0, 0
@@ -686,7 +689,7 @@ func TestSlowSubscriber(t *testing.T) {
 			} else if kept++; e.Kind != fmt.Sprint(2*kept-1) {
 				t.Fatalf("%s comes as %d", e.Kind, kept)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%d of %d arrived", kept, n)
 		}
 	}
