@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -224,7 +225,7 @@ func TestLongChain(t *testing.T) {
 	}
 	lines = append(lines, fmt.Sprintf("end Show value=@%d.0", n-1))
 	slices.Reverse(lines)
-	start := time.Now()
+	start := processor(t)
 	tr := ty.run(t, &Runner{Cache: &Cache{}}, lines...).ok()
 	if got := len(tr.ui("end")); got != n || tr.plan.Steps[0].ID != "0" {
 		t.Errorf("the end shows %d letters", got)
@@ -243,7 +244,17 @@ func TestLongChain(t *testing.T) {
 	if e, ok := errors.AsType[*InvalidError](err); !ok || len(e.Errors) != n || e.Errors[0].Kind != DependencyCycle {
 		t.Errorf("a cycle of %d nodes: %v", n, err)
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := processor(t) - start; took > 30*time.Second {
 		t.Errorf("took %v", took)
 	}
+}
+
+// processor is how long this process has kept processors busy, whatever else the machine has to do.
+func processor(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano())
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -280,16 +281,18 @@ func TestCancel(t *testing.T) {
 			t.Fatal(err)
 		}
 		cause := errors.New("the user had enough")
-		ctx, cancel := context.WithCancelCause(context.Background())
-		time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
-		tr := runPlan(ctx, t, r, p)
-		e, ok := errors.AsType[*NodeError](tr.err)
-		if !ok || e.Kind != Interrupted || !errors.Is(tr.err, cause) || tr.elapsed > 5*time.Second {
-			t.Fatalf("%v after %v", tr.err, tr.elapsed)
-		}
-		if tr := runPlan(ctx, t, r, p); len(tr.ids(EventExecuting)) > 0 || tr.err == nil {
-			t.Errorf("a run that was stopped before it began executed %v", tr.ids(EventExecuting))
-		}
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
+			tr := runPlan(ctx, t, r, p)
+			e, ok := errors.AsType[*NodeError](tr.err)
+			if !ok || e.Kind != Interrupted || !errors.Is(tr.err, cause) || tr.elapsed != 20*time.Millisecond {
+				t.Fatalf("%v after %v", tr.err, tr.elapsed)
+			}
+			if tr := runPlan(ctx, t, r, p); len(tr.ids(EventExecuting)) > 0 || tr.err == nil {
+				t.Errorf("a run that was stopped before it began executed %v", tr.ids(EventExecuting))
+			}
+		})
 	})
 }
 
@@ -393,23 +396,25 @@ func TestPartialTargets(t *testing.T) {
 }
 
 func TestParallel(t *testing.T) {
-	ty := newToys(t)
-	lines := []string{"1 Sleep value=1 ms=80", "2 Sleep value=2 ms=80", "3 Sleep value=3 ms=80", "4 Show value=@1.0", "5 Show value=@2.0", "6 Show value=@3.0"}
-	tr := ty.run(t, &Runner{Parallel: 3}, lines...).ok()
-	if ty.most != 3 || tr.elapsed > 220*time.Millisecond {
-		t.Errorf("%d at a time, %v", ty.most, tr.elapsed)
-	}
-	if got := len(tr.ids(EventProgress)); got != 12 {
-		t.Errorf("%d progress events", got)
-	}
-	for i, line := range lines {
-		lines[i] = strings.Replace(line, " Sleep", " DeviceSleep", 1)
-	}
-	ty.most = 0
-	ty.run(t, &Runner{Parallel: 3}, lines...).ok()
-	if ty.most != 1 {
-		t.Errorf("%d nodes had the device at a time", ty.most)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ty := newToys(t)
+		lines := []string{"1 Sleep value=1 ms=80", "2 Sleep value=2 ms=80", "3 Sleep value=3 ms=80", "4 Show value=@1.0", "5 Show value=@2.0", "6 Show value=@3.0"}
+		tr := ty.run(t, &Runner{Parallel: 3}, lines...).ok()
+		if ty.most != 3 || tr.elapsed != 80*time.Millisecond {
+			t.Errorf("%d at a time, %v", ty.most, tr.elapsed)
+		}
+		if got := len(tr.ids(EventProgress)); got != 12 {
+			t.Errorf("%d progress events", got)
+		}
+		for i, line := range lines {
+			lines[i] = strings.Replace(line, " Sleep", " DeviceSleep", 1)
+		}
+		ty.most = 0
+		tr = ty.run(t, &Runner{Parallel: 3}, lines...).ok()
+		if ty.most != 1 || tr.elapsed != 240*time.Millisecond {
+			t.Errorf("%d nodes had the device at a time, %v", ty.most, tr.elapsed)
+		}
+	})
 }
 
 func TestDeviceIsSharedByRuns(t *testing.T) {
