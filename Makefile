@@ -46,23 +46,39 @@ test-native: lib
 
 # Tests named TestWebGPU…, in whichever packages hold files with that tag. SwiftShader is a Vulkan driver that computes on
 # the CPU; it lies with its own Vulkan loader in npm's package of Chromium for servers, or in an installed Chromium.
+# Mesa's lavapipe is another, some ten times as fast, which apt fetches: golden workflows run on that where it can be had.
 .PHONY: test-webgpu
-test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftShader (build tag webgpu; needs npm, or Chromium and libvulkan1)
+test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftShader and lavapipe (build tag webgpu; needs npm, or Chromium and libvulkan1; and apt)
+	-@$(MAKE) --no-print-directory .cache/lavapipe
 	@echo '== tests on WebGPU'
 	VK_DRIVER_FILES=$(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/swiftshader \
-	  $(GO) test -count=1 -timeout 30m -tags webgpu -run '^TestWebGPU' \
+	  $(GO) test -count=1 -timeout 30m -tags webgpu -run '^TestWebGPU' $$(test ! -d .cache/lavapipe || echo '-skip $(GOLDENS_TWICE)') \
 	  $$(git grep -l --untracked '^//go:build webgpu$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
+	@if [ -d .cache/lavapipe ]; then $(MAKE) --no-print-directory test-webgpu-goldens; \
+	else echo '== all goldens on WebGPU: NOT RUN, there is no lavapipe (see above); a few ran on SwiftShader'; fi
+
+GOLDENS_TWICE := ^TestWebGPUGolden$$/^(file-dtypes|hires-chain)$$
 
 .PHONY: without-webgpu
 without-webgpu:
 	@echo "== make test-webgpu: NOT RUN, there is no npm, and pip's build of ONNX Runtime has no WebGPU"
 
-# Mesa's lavapipe of 2025 or later is a driver some ten times as fast: VK_DRIVER_FILES names its description.
+# Each process computes on one core: compiling shaders is not parallel, and a device has one queue. They share what was compiled.
+GOLDEN_PROCESSES ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 .PHONY: test-webgpu-goldens
-test-webgpu-goldens: VK_DRIVER_FILES ?= $(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json
-test-webgpu-goldens: lib .cache/swiftshader ## all golden workflows on SwiftShader, hours, or on the driver of VK_DRIVER_FILES
-	VK_DRIVER_FILES=$(VK_DRIVER_FILES) LD_LIBRARY_PATH=$(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/swiftshader \
-	  $(GO) test -count=1 -timeout 12h -tags webgpu -run '^TestWebGPUGolden$$' -v ./nodes -all-goldens
+test-webgpu-goldens: lib .cache/lavapipe ## all golden workflows on WebGPU, on lavapipe, in a process for each core
+	@echo '== all goldens on WebGPU, in $(GOLDEN_PROCESSES) processes'
+	$(GO) test -c -tags webgpu -o .cache/goldens.test ./nodes
+	rm -rf .cache/goldens && mkdir -p .cache/goldens
+	@cd nodes && seq $(GOLDEN_PROCESSES) | \
+	VK_DRIVER_FILES=$(CURDIR)/.cache/lavapipe/lvp_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/lavapipe/lib \
+	LP_NUM_THREADS=1 MESA_SHADER_CACHE_DIR=$(CURDIR)/.cache/mesa xargs -P $(GOLDEN_PROCESSES) -I{} \
+	  ../.cache/goldens.test -test.timeout 2h -test.run '^TestWebGPUGolden$$' -all-goldens -divided ../.cache/goldens
+	@echo "== $$(ls .cache/goldens | wc -l) golden workflows passed on WebGPU"
+
+.cache/lavapipe:
+	tools/lavapipe/fetch.sh $@.part
+	rm -rf $@ && mv $@.part $@
 
 SWIFTSHADER := @sparticuz/chromium@153.0.0
 SWIFTSHADER_SHA256 := 20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0
@@ -103,6 +119,21 @@ test-slow: lib ## run the tests that take minutes too (build tag slow)
 .PHONY: test-cuda-libs
 test-cuda-libs: lib-cuda ## all that CUDA needs is installed (1.2 GB, once) and can be loaded; no GPU is needed (build tag cudalibs)
 	$(GO) test -count=1 -tags cudalibs -run '^TestCUDA(Libraries|Options)$$' ./cmd/comfyrun ./engine/ort
+
+# Stand-ins for NVIDIA's libraries are compiled by the tests. Of what CUDA needs only ONNX Runtime's part is fetched, 250 MB.
+.PHONY: test-cuda-null
+test-cuda-null: lib $(if $(wildcard lib/cuda/libonnxruntime_providers_cuda.so),,.cache/onnxruntime-gpu) ## ONNX Runtime's CUDA provider on a GPU that computes nothing: placement, copies, memory (build tag nullcuda)
+	$(GO) test -count=1 -timeout 30m -tags nullcuda -run '^TestNullCUDA' \
+	  $$(git grep -l --untracked '^//go:build nullcuda$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
+
+GPU_RUNTIME := onnxruntime-gpu==1.30.0
+GPU_RUNTIME_SHA256 := 6acc0f4b3d5ac5f2984432faa59dd8fcce6775f8b43a7140afa0f322c7a703b1
+.cache/onnxruntime-gpu:
+	rm -rf $@.part && mkdir -p $@.part
+	cd $@.part && python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 -d . $(GPU_RUNTIME) && \
+	  echo '$(GPU_RUNTIME_SHA256) ' *.whl | sha256sum --check --quiet && \
+	  python3 -m zipfile -e *.whl . && mv onnxruntime/capi/libonnxruntime*.so* . && rm -r *.whl onnxruntime*/
+	mv $@.part $@
 
 test-xl: lib ## one step of SDXL at its real sizes: 7 GB of checkpoint, 11 of converted weights (build tag xl)
 	$(GO) test -timeout 60m -tags xl -run '^TestFullXL$$' -v ./engine/diffusion

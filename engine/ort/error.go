@@ -46,9 +46,10 @@ func wrap(op string, code Code, provider string, err error) error {
 	switch {
 	case says(e.Message, memorySigns):
 		e.Code, e.Needed = CodeMemory, needed(e.Message)
+		e.Message = plain(e.Message)
 	case device || provider != "cpu" && says(e.Message, deviceSigns):
 		e.Code = CodeDevice
-		e.Message = places.ReplaceAllString(e.Message, "")
+		e.Message = plain(places.ReplaceAllString(e.Message, ""))
 		if advice := advise(provider, e.Message); advice != "" {
 			e.Message += "; " + advice
 		}
@@ -71,6 +72,19 @@ var deviceSigns = regexp.MustCompile(`Failed to (get|create) (a WebGPU |GPU )?(a
 
 // Where in ONNX Runtime's source a message comes from, and what was checked there.
 var places = regexp.MustCompile(`^.* was false\. |^.*\[ONNXRuntimeError\] : \d+ : \w+ : (\w+\.h:\d+ \w+ )?`)
+
+// What ONNX Runtime says of itself around a failure of CUDA or of its own arena.
+var (
+	beforeFailure = regexp.MustCompile(`^.*/cuda_call\.cc:\d+ .*(C(UDA|UDNN|UBLAS) failure)`)
+	insideFailure = regexp.MustCompile(` ?; (GPU|hostname|file|line)=[^;]*`)
+	arena         = regexp.MustCompile(`/\S+/bfc_arena\.cc:\d+ [^()]*\([^()]*\) `)
+)
+
+// plain returns a message without them.
+func plain(message string) string {
+	message = insideFailure.ReplaceAllString(beforeFailure.ReplaceAllString(message, "$1"), "")
+	return strings.TrimSpace(arena.ReplaceAllString(message, ""))
+}
 
 func says(message string, signs *regexp.Regexp) bool { return signs.MatchString(message) }
 

@@ -39,10 +39,14 @@ type CUDA struct {
 // Build returns the path of libcuda.so.1.
 func (c CUDA) Build(t testing.TB) string {
 	t.Helper()
-	return build(t, "libcuda.so.1", cudaSource, map[string]string{
+	return build(t, "libcuda.so.1", cudaSource, c.macros())
+}
+
+func (c CUDA) macros() map[string]string {
+	return map[string]string{
 		"VERSION": fmt.Sprint(c.Version), "INIT": fmt.Sprint(c.Init), "GPUS": gpus(c.GPUs), "COUNT": fmt.Sprint(len(c.GPUs)),
 		or(c.Lacks, "nothing"): "lacking",
-	})
+	}
 }
 
 // NVML is the library beside it that tells the memory.
@@ -54,9 +58,11 @@ type NVML struct {
 // Build returns the path of libnvidia-ml.so.1.
 func (n NVML) Build(t testing.TB) string {
 	t.Helper()
-	return build(t, "libnvidia-ml.so.1", nvmlSource, map[string]string{
-		"DRIVER": quote(n.Driver), "GPUS": gpus(n.GPUs), "COUNT": fmt.Sprint(len(n.GPUs)),
-	})
+	return build(t, "libnvidia-ml.so.1", nvmlSource, n.macros())
+}
+
+func (n NVML) macros() map[string]string {
+	return map[string]string{"DRIVER": quote(n.Driver), "GPUS": gpus(n.GPUs), "COUNT": fmt.Sprint(len(n.GPUs))}
 }
 
 // Adapter is one that Vulkan lists.
@@ -105,14 +111,21 @@ func or(s, other string) string {
 func build(t testing.TB, name, source string, macros map[string]string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	args := []string{"-shared", "-fPIC", "-x", "c", "-Wl,-soname," + name, "-o", path}
+	compile(t, path, source, macros)
+	return path
+}
+
+// compile is build with a path and libraries that are linked against.
+func compile(t testing.TB, path, source string, macros map[string]string, libraries ...string) {
+	t.Helper()
+	name := filepath.Base(path)
+	args := []string{"-shared", "-fPIC", "-Wl,--default-symver", "-Wl,-soname," + name, "-o", path}
 	for macro, value := range macros {
 		args = append(args, "-D"+macro+"="+value)
 	}
-	cmd := exec.CommandContext(t.Context(), "cc", append(args, "-")...)
+	cmd := exec.CommandContext(t.Context(), "cc", append(append(args, "-x", "c", "-", "-x", "none"), libraries...)...)
 	cmd.Stdin = strings.NewReader(source)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compile %s: %v\n%s", name, err, out)
 	}
-	return path
 }
