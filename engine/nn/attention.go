@@ -77,7 +77,7 @@ func (v *Value) softmax() *Value {
 func later(x *Value) *Value {
 	const hidden = 1e4
 	return x.b.once("later", func() *Value {
-		i := x.b.upTo(x.shapeOf().at(1)).cast(onnx.Float)
+		i := x.b.upTo(x.sizeFor(1)).cast(onnx.Float)
 		ahead := i.Reshape(Any, 1).Sub(i.Reshape(1, Any))
 		return ahead.binary("Min", x.b.floats([]float32{0}, 1)).Scale(hidden)
 	})

@@ -1,5 +1,11 @@
 package nn
 
+import (
+	"fmt"
+
+	"github.com/comfyrun/comfyrun/engine/onnx"
+)
+
 // Pictures are [batch, channel, height, width] for those who describe
 // architectures, and for ONNX's convolutions. Where GPUs work, channels come
 // last: the runtimes' providers turn convolutions round, and put a Transpose
@@ -41,6 +47,10 @@ func Picture(x, like *Value) *Value {
 	if x.b.target.onCPU() {
 		return x.Transpose(0, 2, 1).ReshapeLike(like)
 	}
+	if x.b.target.Provider == CUDA {
+		like := like.settled()
+		return x.ReshapeLike(like).Reshape(0, 0, 0, x.Dim(2)).channelsFirst()
+	}
 	return x.ReshapeLike(like.channelsLast()).channelsFirst()
 }
 
@@ -61,8 +71,23 @@ func ConvPicture(p Scope, x, like *Value) *Value {
 	return Picture(Linear(p, x, like.Dim(1)), like)
 }
 
-// sizesLast returns the sizes of a picture with channels last as int64: the
-// graph's batch, height and width as given, and a number of channels.
-func (b *builder) sizesLast(size *Value, channels int) *Value {
-	return Concat(0, b.batchSize(), size, b.ints(channels))
+// pixels returns height (0) and width (1) of a picture, lo to hi-1 of them, as a
+// vector of int64.
+func (v *Value) pixels(lo, hi int) *Value { return v.settled().sizes(1+lo, 1+hi) }
+
+// settled returns a picture as [batch, height, width, 1, channel], whose sizes
+// the operator Shape gives to the host, where operators want them, whatever is
+// done about layouts. Where CUDA's provider turns convolutions round, it computes
+// on the GPU with what Shape gave, and asks for the sizes of a picture that it
+// has turned in such a way: with a copy there and one back, for which all waits.
+func (v *Value) settled() *Value {
+	return v.b.once("settled "+v.name, func() *Value { return v.channelsLast().Reshape(0, 0, 0, 1, v.Dim(1)) })
+}
+
+// sizes returns the sizes of dimensions lo to hi-1 as a vector of int64.
+func (v *Value) sizes(lo, hi int) *Value {
+	return v.b.once(fmt.Sprintf("Shape(%s)[%d:%d]", v.name, lo, hi), func() *Value {
+		attrs := []onnx.Attr{attr("start", int64(lo)), attr("end", int64(hi))}
+		return v.b.apply(call{op: "Shape", in: []*Value{v}, attrs: attrs, elem: onnx.Int64}, []int{hi - lo})
+	})
 }

@@ -20,6 +20,9 @@ func GroupNorm(p Scope, x *Value, eps float32) *Value {
 	if x.normalisesGroups() {
 		return fusedGroupNorm(p, x, eps, false)
 	}
+	if x.b.target.Provider == CUDA {
+		return groupNormLast(p, x, eps)
+	}
 	// In half precision the operator rounds its scale and shift.
 	y := x.as(onnx.Float).Reshape(0, groups, Any)
 	if x.b.target.PlainNorm {
@@ -28,6 +31,17 @@ func GroupNorm(p Scope, x *Value, eps float32) *Value {
 		y = y.normalised(eps)
 	}
 	return y.working().ReshapeLike(x).Mul(p.Param("weight", c, 1, 1)).Add(p.Param("bias", c, 1, 1))
+}
+
+// groupNormLast is GroupNorm for groups that no operator takes, with channels
+// last: sizes need not be known so.
+func groupNormLast(p Scope, x *Value, eps float32) *Value {
+	c := x.Dim(1)
+	y := x.channelsLast().as(onnx.Float).Reshape(0, 0, 0, groups, c/groups)
+	d := y.Sub(y.reduce("ReduceMean", 1, 2, 4))
+	variance := d.Mul(d).reduce("ReduceMean", 1, 2, 4).Add(x.b.floats([]float32{eps}, 1))
+	y = d.Div(variance.sqrt()).working().Reshape(0, 0, 0, c)
+	return y.Mul(p.Param("weight", c)).Add(p.Param("bias", c)).channelsFirst()
 }
 
 // normalised moves and scales the last dimension of [batch, groups, numbers] to
@@ -47,8 +61,10 @@ func (v *Value) normalised(eps float32) *Value {
 func (v *Value) normalisedPlainly(eps float32) *Value {
 	d := v.Sub(v.reduce("ReduceMean", 2))
 	variance := d.Mul(d).reduce("ReduceMean", 2).Add(v.b.floats([]float32{eps}, 1))
-	return d.Div(v.b.apply(call{op: "Sqrt", in: []*Value{variance}}, variance.shape))
+	return d.Div(variance.sqrt())
 }
+
+func (v *Value) sqrt() *Value { return v.b.apply(call{op: "Sqrt", in: []*Value{v}}, v.shape) }
 
 // GroupNormSiLU is GroupNorm, and SiLU of what it gives.
 func GroupNormSiLU(p Scope, x *Value, eps float32) *Value {

@@ -53,10 +53,12 @@ func PixelShuffle(x *Value, n int) *Value {
 
 // Mean returns the mean over height and width of [batch, channel, height,
 // width]: [batch, channel], in float32.
-func Mean(x *Value) *Value {
+func Mean(x *Value) *Value { return PlaneMean(x).Reshape(0, x.Dim(1)) }
+
+// PlaneMean is Mean for any number of channels: [batch, channel, 1, 1].
+func PlaneMean(x *Value) *Value {
 	x = x.as(onnx.Float)
-	y := x.b.apply(call{op: "GlobalAveragePool", in: []*Value{x}}, append(slices.Clone(x.shape[:2]), 1, 1))
-	return y.Reshape(0, x.Dim(1))
+	return x.b.apply(call{op: "GlobalAveragePool", in: []*Value{x}}, append(slices.Clone(x.shape[:2]), 1, 1))
 }
 
 // Constant returns numbers that the graph carries.

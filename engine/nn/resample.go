@@ -48,7 +48,12 @@ func Shrink(x *Value, factor float64, r Resampling) *Value {
 }
 
 // ResizeTo gives x the height and width of like.
-func ResizeTo(x, like *Value, r Resampling) *Value { return x.resized(like.size(), r) }
+func ResizeTo(x, like *Value, r Resampling) *Value {
+	if x.b.target.Provider == CUDA && r != ByArea {
+		return x.resized(like.pixels(0, 2), r)
+	}
+	return x.resized(like.size(), r)
+}
 
 // size returns height and width as a vector of int64.
 func (v *Value) size() *Value {
@@ -72,6 +77,10 @@ func (v *Value) resized(size *Value, r Resampling) *Value {
 // resizedWith is resized with the attributes of Resize.
 func (v *Value) resizedWith(size *Value, attrs []onnx.Attr) *Value {
 	b := v.b
+	if b.target.Provider == CUDA {
+		attrs = append(attrs, attr("axes", []int64{2, 3}))
+		return b.apply(call{op: "Resize", in: []*Value{v, nil, nil, size}, attrs: attrs}, []int{v.shape[0], v.shape[1], Any, Any})
+	}
 	head := b.apply(call{op: "Slice", in: []*Value{v.shapeOf(), b.ints(0), b.ints(2), b.ints(0)}}, []int{2})
 	sizes := b.apply(call{op: "Concat", in: []*Value{head, size}, attrs: []onnx.Attr{attr("axis", int64(0))}}, []int{4})
 	return b.apply(call{op: "Resize", in: []*Value{v, nil, nil, sizes}, attrs: attrs}, []int{v.shape[0], v.shape[1], Any, Any})
@@ -106,7 +115,15 @@ func (v *Value) at(i int) *Value {
 	return v.b.apply(call{op: "Gather", in: []*Value{v, v.b.scalar(i)}}, nil)
 }
 
-// upTo returns 0…n-1 as int64.
+// sizeFor returns the size of a dimension for upTo.
+func (v *Value) sizeFor(dimension int) *Value {
+	if v.b.target.Provider == CUDA {
+		return v.sizes(dimension, dimension+1)
+	}
+	return v.shapeOf().at(dimension)
+}
+
+// upTo returns 0…n-1 as int64; n is one number.
 func (b *builder) upTo(n *Value) *Value {
 	return b.apply(call{op: "Range", in: []*Value{b.scalar(0), n, b.scalar(1)}}, []int{Any})
 }

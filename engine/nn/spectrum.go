@@ -14,21 +14,31 @@ import (
 // A·x·Aᵀ - B·x·Bᵀ with A = (1+cos)/n and B = sin/n. It is computed in float32.
 func AddLow(x, factor *Value) *Value {
 	full := x.as(onnx.Float)
-	ah, bh := slowest(x.size().at(0))
-	aw, bw := slowest(x.size().at(1))
+	ah, bh := x.slowest(0)
+	aw, bw := x.slowest(1)
 	// A is symmetric and -Bᵀ is B.
 	low := product(ah, product(full, aw, x.shape), x.shape).Add(product(bh, product(full, bw, x.shape), x.shape))
 	return x.Add(low.Mul(factor))
 }
 
-// slowest returns the matrices A and B for a side of n pixels. A side of one
-// pixel has no other frequency than 0.
-func slowest(n *Value) (even, odd *Value) {
-	b := n.b
-	i, size := b.upTo(n).cast(onnx.Float), n.cast(onnx.Float)
+// slowest returns the matrices A and B for a side of a picture, height (0) or
+// width (1). A side of one pixel has no other frequency than 0.
+func (v *Value) slowest(side int) (even, odd *Value) {
+	b := v.b
+	i, size := v.indices(side)
 	angle := i.Reshape(Any, 1).Sub(i.Reshape(1, Any)).Mul(b.floats([]float32{2 * math.Pi}, 1).Div(size))
 	one := b.floats([]float32{1}, 1)
 	return angle.Cos().Add(one).Div(size).binary("Min", one), angle.Sin().Div(size)
+}
+
+// indices returns 0…n-1 for a side of n pixels, and n, in float32.
+func (v *Value) indices(side int) (i, n *Value) {
+	if v.b.target.Provider == CUDA {
+		i = v.b.upTo(v.pixels(side, side+1)).cast(onnx.Float)
+		return i, i.reduce("ReduceMax", 0).Add(v.b.floats([]float32{1}, 1))
+	}
+	size := v.size().at(side)
+	return v.b.upTo(size).cast(onnx.Float), size.cast(onnx.Float)
 }
 
 // UnitMean returns the mean over the channels of [batch, channel, height,

@@ -22,9 +22,8 @@ func UpsampleTo(x, like *Value) *Value {
 	if !x.b.target.resizesLast() {
 		return x.resizedWith(like.size(), repeated())
 	}
-	last := x.channelsLast()
-	sizes := x.b.sizesLast(like.size(), x.Dim(1))
-	return x.b.apply(call{op: "Resize", in: []*Value{last, nil, nil, sizes}, attrs: repeated()}, last.shape).channelsFirst()
+	last, attrs := x.channelsLast(), append(repeated(), attr("axes", []int64{1, 2}))
+	return x.b.apply(call{op: "Resize", in: []*Value{last, nil, nil, like.pixels(0, 2)}, attrs: attrs}, last.shape).channelsFirst()
 }
 
 // repeated are the attributes of Resize for repeating pixels.
