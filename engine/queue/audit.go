@@ -13,8 +13,6 @@ import (
 // itself; removals do not, and a process can die between a result and the
 // removal of what came before it.
 func (q *Queue) audit(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*storeWait)
-	defer cancel()
 	began := time.Now()
 	prompts, err := subjects(ctx, q.prompts)
 	if err != nil {
@@ -58,8 +56,10 @@ func (q *Queue) auditNowAndThen() {
 			return
 		case <-tick.C:
 			// One that fails is made up for by the next.
-			_ = q.audit(q.ctx)
-			_ = q.auditCount(q.ctx)
+			ctx, cancel := context.WithTimeout(q.ctx, 4*storeWait)
+			_ = q.audit(ctx)
+			_ = q.auditCount(ctx)
+			cancel()
 		}
 	}
 }
@@ -70,8 +70,6 @@ func (q *Queue) auditCount(ctx context.Context) error {
 	if q.embedded != nil {
 		return nil // nobody else can ask
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*storeWait)
-	defer cancel()
 	for range 5 { // both change all the time; once equal is well
 		stream, err := q.prompts.Info(ctx)
 		if err != nil {

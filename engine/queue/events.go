@@ -90,7 +90,7 @@ func (q *Queue) Subscribe(f Filter) (*Subscription, error) {
 		}
 		s.subs = append(s.subs, sub)
 	}
-	if err := q.conn.FlushTimeout(storeWait); err != nil {
+	if err := q.conn.FlushTimeout(q.answerTime()); err != nil {
 		s.unsubscribe()
 		return nil, fmt.Errorf("subscribe to events: %w", err)
 	}
@@ -109,6 +109,14 @@ func (s *Subscription) receive(m *nats.Msg) {
 	case s.in <- m:
 	case <-s.stop:
 	}
+}
+
+// answerTime is how long an answer of the server is waited for.
+func (q *Queue) answerTime() time.Duration {
+	if q.embedded != nil {
+		return startTime
+	}
+	return storeWait
 }
 
 func (s *Subscription) drop() {

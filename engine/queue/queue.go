@@ -189,6 +189,12 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 }
 
 func (q *Queue) open(ctx context.Context) error {
+	if q.options.URL == "" {
+		// Of a server in this process an answer is sure to come, however busy the machine is; NATS gives up after 2 s.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, startTime)
+		defer cancel()
+	}
 	if err := q.connect(ctx); err != nil {
 		return err
 	}
