@@ -100,7 +100,7 @@ func TestDigestIsRememberedWithoutAFolder(t *testing.T) {
 func TestDigestOfAYoungFileIsNotRemembered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	d := &Digests{Dir: t.TempDir()}
-	if err := remember(filepath.Join(d.Dir, "note"), remembered{Stamp: stamp{Path: path, Ctime: time.Now().UnixNano()}}); err != nil {
+	if err := remember(filepath.Join(d.Dir, "note"), remembered{Stamp: stamp{Path: path, Ctime: time.Now().Add(time.Minute).UnixNano()}}); err != nil {
 		t.Fatal(err)
 	}
 	if notes := files(t, d.Dir); len(notes) != 0 {

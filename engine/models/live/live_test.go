@@ -30,6 +30,7 @@ type world struct {
 	url     string
 	sent    atomic.Int64
 	waiting chan string // paths that are asked for, if somebody listens
+	left    chan string // paths of requests that were given up while they were held
 	hold    atomic.Pointer[chan struct{}]
 
 	mu    sync.Mutex
@@ -38,7 +39,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), files: map[string]string{}, waiting: make(chan string, 100)}
+	w := &world{t: t, dir: t.TempDir(), files: map[string]string{}, waiting: make(chan string, 100), left: make(chan string, 100)}
 	server := httptest.NewServer(w)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { w.release() })
@@ -52,7 +53,12 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	default:
 	}
 	if hold := w.hold.Load(); hold != nil {
-		<-*hold
+		select {
+		case <-*hold:
+		case <-r.Context().Done():
+			w.left <- r.URL.Path
+			return
+		}
 	}
 	w.mu.Lock()
 	text, ok := w.files[r.URL.Path]
@@ -389,7 +395,7 @@ func next[T any](t *testing.T, c chan T) T {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing happens")
 		panic("unreachable")
 	}
@@ -573,7 +579,7 @@ func TestWatchChangesAgain(t *testing.T) {
 	w.lock(slow)
 	next(t, w.waiting)
 	w.lock(fast)
-	time.Sleep(50 * time.Millisecond)
+	next(t, w.left)
 	w.release()
 	if o := next(t, v.outcomes); o.Err != nil || content(t, k, name) != "fast!" {
 		t.Errorf("outcome %+v, the name leads to %q", o, content(t, k, name))
