@@ -79,7 +79,7 @@ func TestRecordedPrompts(t *testing.T) {
 			s.work(t)
 			player := webtest.Player{URL: s.url, Folders: map[string]string{s.base: "/base"}, Idle: true}
 			if name == "queue_control" {
-				player.Idle, player.Patience = false, 5*time.Second
+				player.Idle, player.Patience = false, time.Minute
 				player.After = s.waitRunning
 			}
 			player.Play(t, webtest.Load(t, filepath.Join("testdata", "http", name+".json")), knownOfPrompts)
@@ -89,7 +89,7 @@ func TestRecordedPrompts(t *testing.T) {
 
 // waitRunning waits after the first step of queue_control until its prompt has been taken, before another one can be.
 func (s *stage) waitRunning(t testing.TB, step int) {
-	for end := time.Now().Add(5 * time.Second); step == 0 && s.queue.Stats().Running == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); step == 0 && s.queue.Stats().Running == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("nobody takes the first prompt")
 		}

@@ -98,7 +98,7 @@ func TestGuard(t *testing.T) {
 	_, port, _ := strings.Cut(strings.TrimPrefix(secret.URL, "http://"), ":")
 	for name, raw := range map[string]string{"address": secret.URL, "name": "http://localhost:" + port, "mapped": "http://[::ffff:127.0.0.1]:" + port} {
 		a := allow(t, []string{raw})
-		answer, err := a.Client(time.Second).Get(raw)
+		answer, err := a.Client(time.Minute).Get(raw)
 		if err == nil {
 			answer.Body.Close()
 			t.Errorf("%s: reached", name)
@@ -112,14 +112,14 @@ func TestGuard(t *testing.T) {
 	}))
 	defer hop.Close()
 	a := allow(t, []string{hop.URL, "http://localhost:" + port}, netip.MustParsePrefix("127.0.0.1/32"))
-	if answer, err := a.Client(time.Second).Get(hop.URL + "/?to=" + url.QueryEscape(secret.URL)); !errors.Is(err, ErrNotAllowed) {
+	if answer, err := a.Client(time.Minute).Get(hop.URL + "/?to=" + url.QueryEscape(secret.URL)); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("redirect to another URL: %v, %v", answer, err)
 	}
 	b := allow(t, []string{hop.URL, "http://127.0.0.2:" + port}, netip.MustParsePrefix("127.0.0.1/32"))
-	if answer, err := b.Client(time.Second).Get(hop.URL + "/?to=" + url.QueryEscape("http://127.0.0.2:"+port)); !errors.Is(err, ErrNotAllowed) {
+	if answer, err := b.Client(time.Minute).Get(hop.URL + "/?to=" + url.QueryEscape("http://127.0.0.2:"+port)); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("redirect to a private address: %v, %v", answer, err)
 	}
-	if answer, err := a.Client(time.Second).Get(hop.URL + "/?to=" + url.QueryEscape(hop.URL+"/?to="+url.QueryEscape(hop.URL+"?to=/"))); err == nil {
+	if answer, err := a.Client(time.Minute).Get(hop.URL + "/?to=" + url.QueryEscape(hop.URL+"/?to="+url.QueryEscape(hop.URL+"?to=/"))); err == nil {
 		answer.Body.Close()
 		t.Error("redirects without an end")
 	}
@@ -151,7 +151,7 @@ func pictures(t *testing.T) (url string, hits *int) {
 		case "/slow.png":
 			select {
 			case <-r.Context().Done():
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 			}
 		case "/page":
 			w.Write([]byte("<html>"))
@@ -177,7 +177,7 @@ func graph(t *testing.T, urls ...string) *workflows.Graph {
 func TestReplace(t *testing.T) {
 	at, hits := pictures(t)
 	var words []string
-	in := &Inputs{Allow: allow(t, []string{at}, loopback()), Dir: t.TempDir(), MaxBytes: 4096, MaxPixels: 1000, Timeout: 200 * time.Millisecond,
+	in := &Inputs{Allow: allow(t, []string{at}, loopback()), Dir: t.TempDir(), MaxBytes: 4096, MaxPixels: 1000, Timeout: time.Minute,
 		Outcome: func(w string) { words = append(words, w) }}
 	g := graph(t, at+"/good.png?sig=1", "plain.png", at+"/good.png?sig=1")
 	if changed, err := in.Replace(t.Context(), g); err != nil || !changed {
@@ -203,6 +203,9 @@ func TestReplace(t *testing.T) {
 		"/missing": "answers 404", "/wide.png": "1000 pixels", "/long.png": "more than 4096 bytes", "/page": "not a PNG",
 		"/slow.png?sig=secret": "deadline exceeded",
 	} {
+		if in.Timeout = time.Minute; strings.HasPrefix(path, "/slow") {
+			in.Timeout = 200 * time.Millisecond
+		}
 		_, err := in.Replace(t.Context(), graph(t, at+path))
 		var invalid *engine.InvalidError
 		if !errors.As(err, &invalid) || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(want)) || invalid.Errors[0].Input != "image" || strings.Contains(err.Error(), "secret") {

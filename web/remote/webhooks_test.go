@@ -62,7 +62,7 @@ func (r *receiver) wait(t *testing.T, n int) {
 	for range n {
 		select {
 		case <-r.arrived:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no webhook arrives")
 		}
 	}
@@ -99,7 +99,7 @@ func options(t *testing.T, q *queue.Queue, r *receiver, secret Secret) (WebhookO
 	t.Helper()
 	said := &words{}
 	return WebhookOptions{Queue: q, Allow: allow(t, []string{r.URL}, loopback()), Secret: secret, Journal: filepath.Join(t.TempDir(), "d", "webhooks"),
-		Delays: []time.Duration{time.Millisecond, time.Millisecond}, Timeout: 5 * time.Second, Outcome: said.add}, said
+		Delays: []time.Duration{time.Millisecond, time.Millisecond}, Timeout: time.Minute, Outcome: said.add}, said
 }
 
 // start opens and runs webhooks; stop ends them.
@@ -143,7 +143,7 @@ func finish(t *testing.T, q *queue.Queue, failure error) {
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for range 500 {
+	for range 6000 {
 		if f() {
 			return
 		}

@@ -178,7 +178,7 @@ func decompress(r *http.Response) ([]byte, error) {
 
 // WaitIdle waits until nothing is queued or running.
 func (p *Player) WaitIdle() error {
-	const limit = 30 * time.Second
+	const limit = time.Minute
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		a, err := (&Player{URL: p.URL}).Do(Request{Method: http.MethodGet, Path: "/prompt"})
 		if err != nil {
