@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -24,12 +24,30 @@ type locked struct {
 	*Server
 	url    string
 	tokens map[auth.Scope]string
-	log    *bytes.Buffer
+	log    *writtenLog
+}
+
+// writtenLog is what handlers have written into a log; the line about a request comes after its answer.
+type writtenLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *writtenLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *writtenLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func newLocked(t *testing.T, o Options) *locked {
 	t.Helper()
-	l := &locked{tokens: map[auth.Scope]string{}, log: &bytes.Buffer{}}
+	l := &locked{tokens: map[auth.Scope]string{}, log: &writtenLog{}}
 	var file strings.Builder
 	for _, s := range []auth.Scope{auth.Read, auth.Submit, auth.Admin} {
 		token, hash := auth.NewToken()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,12 +136,12 @@ func picture(t *testing.T, w, h int) []byte {
 }
 
 // pictures serves a few files, good and bad ones.
-func pictures(t *testing.T) (url string, hits *int) {
+func pictures(t *testing.T) (url string, hits *atomic.Int64) {
 	t.Helper()
-	hits = new(int)
+	hits = new(atomic.Int64)
 	good := picture(t, 8, 8)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		*hits++
+		hits.Add(1)
 		switch r.URL.Path {
 		case "/good.png":
 			w.Write(good)
@@ -193,8 +194,8 @@ func TestReplace(t *testing.T) {
 		t.Errorf("%s: %v", file, err)
 	}
 	second, _ := g.Node("3").Inputs.Get("image")
-	if plain, _ := g.Node("2").Inputs.Get("image"); second != name || plain != workflows.StringValue("plain.png") || *hits != 1 {
-		t.Errorf("second %v, plain %v, %d requests", second, plain, *hits)
+	if plain, _ := g.Node("2").Inputs.Get("image"); second != name || plain != workflows.StringValue("plain.png") || hits.Load() != 1 {
+		t.Errorf("second %v, plain %v, %d requests", second, plain, hits.Load())
 	}
 	if _, err := in.Replace(t.Context(), graph(t, at+"/good.png")); err != nil || strings.Join(words, " ") != "fetched cached" {
 		t.Errorf("again: %v, %v", err, words)
@@ -228,8 +229,8 @@ func TestReplaceRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if *hits != 0 {
-		t.Errorf("%d requests", *hits)
+	if hits.Load() != 0 {
+		t.Errorf("%d requests", hits.Load())
 	}
 	in := &Inputs{Allow: allow(t, []string{at}, loopback()), Dir: t.TempDir(), MaxURLs: 1}
 	if _, err := in.Replace(t.Context(), graph(t, at+"/good.png?1", at+"/good.png?2")); err == nil {
