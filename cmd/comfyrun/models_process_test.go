@@ -120,20 +120,26 @@ func TestFetchSurvivesKills(t *testing.T) {
 	kills := 0
 	for ; kills < 10; kills++ {
 		before := journaled(t, home)
-		s.offset = nil
+		s.forget()
 		cmd, _ := startProcess(t, args...)
-		time.Sleep(150*time.Millisecond + rand.N(400*time.Millisecond))
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		some := rand.N(int64(models.PieceSize)) // before a piece is there
+		if kills%2 == 1 {
+			some += 3 * models.PieceSize // when at least one is there, for two come at a time
+		}
+		s.send(some, ended)
 		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
-		_ = cmd.Wait()
+		<-ended
 		s.noneAgain(t, before)
 		if _, err := os.Stat(name); err == nil {
 			break
 		}
 	}
 	before := journaled(t, home)
-	s.offset = nil
+	s.forget()
 	cmd, stderr := startProcess(t, args...)
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, stderr)
@@ -167,6 +173,24 @@ func journaled(t *testing.T, home string) map[int64]bool {
 		}
 	}
 	return pieces
+}
+
+// send waits until the server has sent so many bytes more, or a process has ended.
+func (s *fileServer) send(n int64, ended <-chan struct{}) {
+	for end := s.sent.Load() + n; s.sent.Load() < end; {
+		select {
+		case <-ended:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// forget forgets which parts were asked for.
+func (s *fileServer) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset = nil
 }
 
 func (s *fileServer) noneAgain(t *testing.T, before map[int64]bool) {

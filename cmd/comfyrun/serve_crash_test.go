@@ -113,7 +113,7 @@ func (c *child) running(id string) {
 	var queue struct {
 		Running []json.RawMessage `json:"queue_running"`
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		c.get("/queue", &queue)
 		for _, item := range queue.Running {
 			var fields []json.RawMessage

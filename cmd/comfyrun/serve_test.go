@@ -69,7 +69,7 @@ func start(t testing.TB, home string, args ...string) *child {
 			t.Fatalf("comfyrun %v ended before it listened:\n%s", args, c.logs)
 		}
 		c.url = "http://" + a
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("comfyrun %v does not listen:\n%s", args, c.logs)
 	}
 	return c
@@ -108,7 +108,7 @@ func (c *child) stop() int {
 	select {
 	case <-ended:
 		return c.cmd.ProcessState.ExitCode()
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		c.t.Fatalf("the process does not end:\n%s", c.logs)
 		return -1
 	}

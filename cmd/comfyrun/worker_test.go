@@ -48,7 +48,7 @@ func TestWorkers(t *testing.T) {
 // workerOf waits until a prompt runs and says on which worker: the one whose log speaks of it.
 func workerOf(t *testing.T, workers map[string]*child, id string) string {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		for name, w := range workers {
 			if strings.Contains(w.logs.String(), id) {
 				return name
