@@ -3,6 +3,7 @@ package nn
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/comfyrun/comfyrun/engine/onnx"
 	"github.com/comfyrun/comfyrun/engine/tensor"
@@ -78,12 +79,21 @@ func (v *Value) resized(size *Value, r Resampling) *Value {
 func (v *Value) resizedWith(size *Value, attrs []onnx.Attr) *Value {
 	b := v.b
 	if b.target.Provider == CUDA {
-		attrs = append(attrs, attr("axes", []int64{2, 3}))
-		return b.apply(call{op: "Resize", in: []*Value{v, nil, nil, size}, attrs: attrs}, []int{v.shape[0], v.shape[1], Any, Any})
+		return v.resizedAt(2, size, attrs)
 	}
 	head := b.apply(call{op: "Slice", in: []*Value{v.shapeOf(), b.ints(0), b.ints(2), b.ints(0)}}, []int{2})
 	sizes := b.apply(call{op: "Concat", in: []*Value{head, size}, attrs: []onnx.Attr{attr("axis", int64(0))}}, []int{4})
 	return b.apply(call{op: "Resize", in: []*Value{v, nil, nil, sizes}, attrs: attrs}, []int{v.shape[0], v.shape[1], Any, Any})
+}
+
+// resizedAt gives the dimension at a place and the next one a size. ONNX Runtime
+// must not take a Transpose through this operator, as it forgets that there are
+// two sizes only; it takes none through a Reshape.
+func (v *Value) resizedAt(place int64, size *Value, attrs []onnx.Attr) *Value {
+	in, shape := v.Reshape(0, 0, 0, 0), slices.Clone(v.shape)
+	shape[place], shape[place+1] = Any, Any
+	attrs = append(attrs, attr("axes", []int64{place, place + 1}))
+	return v.b.apply(call{op: "Resize", in: []*Value{in, nil, nil, size}, attrs: attrs}, shape)
 }
 
 // means returns the matrix [to, from] that takes means: new pixel i is that of

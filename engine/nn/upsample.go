@@ -22,8 +22,7 @@ func UpsampleTo(x, like *Value) *Value {
 	if !x.b.target.resizesLast() {
 		return x.resizedWith(like.size(), repeated())
 	}
-	last, attrs := x.channelsLast(), append(repeated(), attr("axes", []int64{1, 2}))
-	return x.b.apply(call{op: "Resize", in: []*Value{last, nil, nil, like.pixels(0, 2)}, attrs: attrs}, last.shape).channelsFirst()
+	return x.channelsLast().resizedAt(1, like.pixels(0, 2), repeated()).channelsFirst()
 }
 
 // repeated are the attributes of Resize for repeating pixels.

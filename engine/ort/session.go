@@ -41,6 +41,7 @@ type Session struct {
 	nodes    []Placed // that may run on the device; with Options.Placement only
 	on       Device
 	hostOnly atomic.Bool // the device has no arena that release could give back
+	spent    atomic.Bool // memory ran out in it: see spentMessage
 	inputs   []string
 	outputs  []string
 
@@ -194,7 +195,7 @@ func (s *Session) Outputs() []string { return slices.Clone(s.outputs) }
 //
 // When ctx ends, the run stops after the operators under way and Run returns
 // an error that wraps ctx's error and cause; the session stays usable. Other errors are
-// *Error.
+// *Error; on CUDA, a session in which memory ran out refuses all further runs.
 func (s *Session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
 	return s.RunHeld(ctx, Inputs{Tensors: in})
 }
@@ -210,6 +211,9 @@ func (s *Session) guarded(ctx context.Context, in Inputs, run func() error) erro
 	defer s.mu.RUnlock()
 	if s.session == nil {
 		return &Error{Op: op, Code: CodeInput, Message: "the session is closed"}
+	}
+	if s.spent.Load() {
+		return &Error{Op: op, Code: CodeMemory, Provider: s.provider, Message: spentMessage}
 	}
 	err := s.checkInputs(in)
 	if err == nil {
@@ -227,10 +231,19 @@ func (s *Session) guarded(ctx context.Context, in Inputs, run func() error) erro
 		return ended(ctx, op)
 	}
 	if err != nil {
-		return wrap(op, CodeRun, s.provider, err)
+		err = wrap(op, CodeRun, s.provider, err)
+		var e *Error
+		if errors.As(err, &e) && e.Code == CodeMemory && strings.HasPrefix(s.provider, "cuda") {
+			s.spent.Store(true)
+		}
 	}
-	return nil
+	return err
 }
+
+// A convolution on CUDA that finds no memory for its result remembers the sizes,
+// and not that nothing is prepared for them: the next run of these sizes would
+// crash, or compute with what was prepared for others (ONNX Runtime 1.30).
+const spentMessage = "memory ran out in an earlier run; open the session again"
 
 // ended says that ctx ended, and why.
 func ended(ctx context.Context, op string) error {

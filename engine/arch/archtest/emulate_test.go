@@ -29,8 +29,6 @@ func emulate(g *onnx.Graph) {
 		case "BiasAdd":
 			sum := e.node("Add", "", []string{n.Inputs[0], n.Inputs[1]}, n.Outputs[0]+".biased")
 			e.node("Add", "", []string{sum, n.Inputs[2]}, n.Outputs[0])
-		case "Resize":
-			e.resize(n)
 		default:
 			g.Nodes = append(g.Nodes, n)
 		}
@@ -61,23 +59,6 @@ func (e *emulator) floats(name string, v float32, n int) string {
 		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
 	}
 	return e.constant(name, onnx.Float, raw, n)
-}
-
-// resize gives a Resize of two dimensions the sizes of all: what ONNX Runtime
-// does to transposes on the CPU takes the two for all.
-func (e *emulator) resize(n onnx.Node) {
-	axes, ok := attrOf(n, "axes").([]int64)
-	if ok {
-		x, out := n.Inputs[0], n.Outputs[0]
-		shape := func(part string, start, end int64) string {
-			return e.node("Shape", "", []string{x}, out+part, onnx.Attr{Name: "start", Value: start}, onnx.Attr{Name: "end", Value: end})
-		}
-		sizes := e.node("Concat", "", []string{shape(".before", 0, axes[0]), n.Inputs[3], shape(".behind", axes[1]+1, 4)}, out+".sizes",
-			onnx.Attr{Name: "axis", Value: int64(0)})
-		n.Inputs = []string{x, "", "", sizes}
-		n.Attrs = slices.DeleteFunc(slices.Clone(n.Attrs), func(a onnx.Attr) bool { return a.Name == "axes" })
-	}
-	e.graph.Nodes = append(e.graph.Nodes, n)
 }
 
 func attrOf(n onnx.Node, name string) any {
