@@ -18,8 +18,8 @@ import (
 type component struct {
 	name  string // "unet", "vae_decoder", "clip": names the weights that it wants
 	graph *nn.Graph
-	file  *weights.File
-	stamp int64 // modification time of the file: a replaced file is another one
+	file  *weights.File // nil for arithmetic without weights
+	stamp int64         // modification time of the file: a replaced file is another one
 	// variant tells graphs over the same weights apart.
 	variant string
 	// target is what the graph is traced for, by trace, over weights; a tower's
@@ -54,8 +54,10 @@ func tracerOf(name string, architecture func(nn.Scope)) tracer {
 // newComponent traces the graph of a component that has its name, file, target,
 // weights and tracer.
 func newComponent(c component) (*component, error) {
-	if info, err := os.Stat(c.file.Path); err == nil {
-		c.stamp = info.ModTime().UnixNano()
+	if c.file != nil {
+		if info, err := os.Stat(c.file.Path); err == nil {
+			c.stamp = info.ModTime().UnixNano()
+		}
 	}
 	graph, err := c.trace(c.target, c.weights)
 	if err != nil {
@@ -78,7 +80,17 @@ func (c *component) on(t nn.Target) (*component, error) {
 
 // key identifies the component's session.
 func (c *component) key() string {
-	return fmt.Sprintf("%s@%d,%d#%s%s%s", c.file.Path, c.file.Size, c.stamp, c.name, c.precision(), c.variant)
+	return c.sharedKey() + c.variant
+}
+
+// sharedKey identifies the weights that the component's session has in common
+// with others.
+func (c *component) sharedKey() string {
+	place := ""
+	if c.file != nil {
+		place = fmt.Sprintf("%s@%d,%d", c.file.Path, c.file.Size, c.stamp)
+	}
+	return place + "#" + c.name + c.precision()
 }
 
 // precision tells graphs in half precision from others in keys.

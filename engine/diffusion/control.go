@@ -3,6 +3,7 @@ package diffusion
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -177,6 +178,7 @@ type residuals map[string]*tensor.Tensor
 type evaluation struct {
 	x      *tensor.Tensor // state, not scaled
 	inputs map[string]*tensor.Tensor
+	kept   map[string]*kept // more inputs, that lie on the device
 	sigma  float32
 	images int // of the latent; the batch is a multiple
 	// controlText is the context of controls, nil for that of inputs.
@@ -202,34 +204,62 @@ func controlTexts(batch []*piece, images int) (*tensor.Tensor, error) {
 	return stacked(batch, func(p *piece) *tensor.Tensor { return repeatInput(text(p), images, n) })
 }
 
-// steer adds to the network's inputs what a control has to say.
-func (g *guidance) steer(ctx context.Context, c *Control, e evaluation) error {
+// steer adds to the network's inputs what a control has to say. The caller
+// closes what it kept.
+func (g *guidance) steer(ctx context.Context, c *Control, e *evaluation) error {
 	if c == nil {
 		return nil
 	}
-	all, err := g.residuals(ctx, c, e)
-	for name, t := range all {
-		e.inputs[name] = t
+	all, err := g.residuals(ctx, c, *e)
+	if err != nil {
+		return err
 	}
-	return err
+	maps.Copy(e.inputs, all.tensors)
+	e.kept = all.kept
+	return nil
 }
 
 // residuals returns the sum of those of a chain of controls.
-func (g *guidance) residuals(ctx context.Context, c *Control, e evaluation) (residuals, error) {
-	sum := residuals{}
+func (g *guidance) residuals(ctx context.Context, c *Control, e evaluation) (feed, error) {
+	sum := feed{tensors: residuals{}, kept: map[string]*kept{}}
 	if c.Previous != nil {
 		var err error
 		if sum, err = g.residuals(ctx, c.Previous, e); err != nil {
-			return nil, err
+			return feed{}, err
 		}
 	}
 	if !c.applies(g.model.schedule, e.sigma) {
 		return sum, nil
 	}
 	own, err := g.ownResiduals(ctx, c, e)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = c.Net.fits(own, sum)
 	}
+	if err == nil {
+		err = g.addKept(ctx, c, own, sum)
+	}
+	if err != nil {
+		own.close()
+		sum.close()
+		return feed{}, err
+	}
+	c.add(own.tensors, sum.tensors)
+	return sum, nil
+}
+
+// fits says whether residuals can be added to those of the control before.
+func (c *ControlNet) fits(own, before feed) error {
+	for _, name := range own.names() {
+		have, want := own.shape(name), before.shape(name)
+		if want != nil && !want.Equal(have) {
+			return fmt.Errorf("add %s of %s: %v to %v of the control before it: they are for different models", name, c.File(), have, want)
+		}
+	}
+	return nil
+}
+
+// add adds a control's residuals to a sum.
+func (c *Control) add(own, sum residuals) {
 	for name, t := range own {
 		if c.Net.means {
 			t = flattened(t)
@@ -239,16 +269,12 @@ func (g *guidance) residuals(ctx context.Context, c *Control, e evaluation) (res
 			out.Data[i] = v * float32(c.Strength)
 		}
 		if before := sum[name]; before != nil {
-			if !before.Shape.Equal(t.Shape) {
-				return nil, fmt.Errorf("add %s of %s: %v to %v of the control before it: they are for different models", name, c.Net.File(), t.Shape, before.Shape)
-			}
 			for i, v := range before.Data {
 				out.Data[i] += v
 			}
 		}
 		sum[name] = out
 	}
-	return sum, nil
 }
 
 // flattened replaces every plane of [batch, channel, height, width] by its mean.
@@ -268,10 +294,10 @@ func flattened(t *tensor.Tensor) *tensor.Tensor {
 }
 
 // ownResiduals returns the residuals of one control.
-func (g *guidance) ownResiduals(ctx context.Context, c *Control, e evaluation) (residuals, error) {
+func (g *guidance) ownResiduals(ctx context.Context, c *Control, e evaluation) (feed, error) {
 	features, err := g.lookAt(ctx, c, e)
 	if err != nil {
-		return nil, err
+		return feed{}, err
 	}
 	batch := e.x.Dim(0)
 	for name, t := range features {
@@ -279,7 +305,7 @@ func (g *guidance) ownResiduals(ctx context.Context, c *Control, e evaluation) (
 	}
 	net := c.Net
 	if net.net == nil {
-		return features, nil
+		return feed{tensors: features}, nil
 	}
 	in := map[string]*tensor.Tensor{"x": g.model.scaledInput(e.x, e.sigma), "timesteps": tensor.Full(g.model.schedule.Timestep(e.sigma), batch), "hint": features["hint"]}
 	for _, name := range []string{"context", "y"} {
@@ -292,22 +318,23 @@ func (g *guidance) ownResiduals(ctx context.Context, c *Control, e evaluation) (
 			in[name] = e.controlText
 		}
 		if in[name] == nil || in[name].Dim(-1) != want {
-			return nil, fmt.Errorf("%s does not fit %s: it was trained for another family of models", net.File(), g.model.File())
+			return feed{}, fmt.Errorf("%s does not fit %s: it was trained for another family of models", net.File(), g.model.File())
 		}
 	}
-	return net.runtime.pool.run(ctx, net.net, in)
+	var out feed
+	if pool := net.runtime.pool; net.runtime.placed().isCPU() {
+		out.tensors, err = pool.run(ctx, net.net, in)
+	} else {
+		out.kept, err = pool.hold(ctx, net.net, feed{tensors: in})
+	}
+	return out, err
 }
 
 // network returns the component that takes the inputs: the UNet, or where
 // there are residuals the steered one, for which the inputs that are missing
 // are set to 0.
-func (m *Model) network(in map[string]*tensor.Tensor) (*component, error) {
-	var given []string
-	for name := range in {
-		if arch.IsResidual(name) {
-			given = append(given, name)
-		}
-	}
+func (m *Model) network(in feed) (*component, error) {
+	given := slices.DeleteFunc(in.names(), func(name string) bool { return !arch.IsResidual(name) })
 	if len(given) == 0 {
 		return m.unet, nil
 	}
@@ -318,11 +345,10 @@ func (m *Model) network(in map[string]*tensor.Tensor) (*component, error) {
 	var takes []string
 	for _, input := range c.graph.ONNX.Inputs {
 		takes = append(takes, input.Name)
-		if arch.IsResidual(input.Name) && in[input.Name] == nil {
-			in[input.Name] = tensor.New(1, 1, 1, 1)
+		if arch.IsResidual(input.Name) && in.shape(input.Name) == nil {
+			in.tensors[input.Name] = tensor.New(1, 1, 1, 1)
 		}
 	}
-	slices.Sort(given)
 	for _, name := range given {
 		if !slices.Contains(takes, name) {
 			return nil, fmt.Errorf("the control's residual %s has no place in %s: it was trained for another family of models", name, m.File())

@@ -137,7 +137,14 @@ func (s steered) residuals(t *testing.T, c *ControlNet) residuals {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	defer out.close()
+	all := maps.Clone(out.tensors)
+	for name, k := range out.kept {
+		if all[name], err = k.copied(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
 }
 
 func (s steered) load(t *testing.T, b bag) *ControlNet {
@@ -234,7 +241,7 @@ func TestSteeredWithLoRA(t *testing.T) {
 // the same file.
 func TestSteeredSharesWeights(t *testing.T) {
 	s := tinyModel(t, testRuntime(t, nil), weightstest.Write(t, t.TempDir(), "sd15-tiny-fp16"))
-	c, err := s.network(map[string]*tensor.Tensor{"middle": tensor.New(1, 1, 1, 1)})
+	c, err := s.network(feed{tensors: map[string]*tensor.Tensor{"middle": tensor.New(1, 1, 1, 1)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,9 @@ package diffusion
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,16 +24,22 @@ type fakeGPU struct {
 	open func(s *fakeSession) error
 	run  func(s *fakeSession, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
 
+	// read may refuse to copy a value to the host.
+	read func(v *fakeValue) error
+
 	mu      sync.Mutex
 	log     []string // "open unet", "run unet", "close unet"
+	values  []*fakeValue
 	notices []string
 }
 
 type fakeSession struct {
-	gpu   *fakeGPU
-	name  string
-	half  bool // has weights in half precision
-	model *onnx.Model
+	gpu    *fakeGPU
+	name   string
+	half   bool // has weights in half precision
+	model  *onnx.Model
+	values []*fakeValue // that it left on the GPU
+	closed bool
 }
 
 func (g *fakeGPU) note(what string, s *fakeSession) {
@@ -51,8 +60,14 @@ func (g *fakeGPU) opens(_ context.Context, m *onnx.Model, o ort.Options) (sessio
 	return s, nil
 }
 
-func (s *fakeSession) Run(_ context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+func (s *fakeSession) run(_ context.Context, g given) (map[string]*tensor.Tensor, error) {
 	s.gpu.note("run", s)
+	in := maps.Clone(g.tensors)
+	for name, v := range g.there {
+		if in[name] = v.(*fakeValue).tensor; in[name] == nil {
+			return nil, fmt.Errorf("input %s is closed", name)
+		}
+	}
 	if s.gpu.run == nil {
 		return s.outputs(in, 0), nil
 	}
@@ -63,10 +78,48 @@ func (s *fakeSession) Run(_ context.Context, in map[string]*tensor.Tensor) (map[
 	return out, err
 }
 
+func (s *fakeSession) hold(ctx context.Context, g given) (map[string]value, error) {
+	out, err := s.run(ctx, g)
+	values := map[string]value{}
+	for name, t := range out {
+		v := &fakeValue{session: s, tensor: t}
+		values[name] = v
+		s.values = append(s.values, v)
+		s.gpu.values = append(s.gpu.values, v)
+	}
+	return values, err
+}
+
 func (s *fakeSession) Close() error {
 	s.gpu.note("close", s)
+	s.closed = true
+	for _, v := range s.values {
+		v.Close()
+	}
 	return nil
 }
+
+// fakeValue is a tensor on the GPU.
+type fakeValue struct {
+	session *fakeSession
+	tensor  *tensor.Tensor // nil once closed
+}
+
+func (v *fakeValue) Shape() tensor.Shape { return v.tensor.Shape }
+
+func (v *fakeValue) Tensor(context.Context) (*tensor.Tensor, error) {
+	if read := v.session.gpu.read; read != nil {
+		if err := read(v); err != nil {
+			return nil, err
+		}
+	}
+	if v.tensor == nil {
+		return nil, errors.New("a value of " + v.session.name + " is closed")
+	}
+	return v.tensor.Clone(), nil
+}
+
+func (v *fakeValue) Close() { v.tensor = nil }
 
 // outputs are what a network of the name gives, a number everywhere.
 func (s *fakeSession) outputs(in map[string]*tensor.Tensor, v float32) map[string]*tensor.Tensor {
@@ -80,7 +133,7 @@ func (s *fakeSession) outputs(in map[string]*tensor.Tensor, v float32) map[strin
 			out.Data[i] = v + z.Data[(c*z.Dim(2)+y)*z.Dim(3)+x]
 		}
 		return map[string]*tensor.Tensor{"image": out}
-	case in["image"] != nil:
+	case s.gives("moments"):
 		h, w := in["image"].Dim(2)/8, in["image"].Dim(3)/8
 		out := tensor.New(1, 8, h, w)
 		for i := range out.Data {
@@ -88,7 +141,19 @@ func (s *fakeSession) outputs(in map[string]*tensor.Tensor, v float32) map[strin
 		}
 		return map[string]*tensor.Tensor{"moments": out}
 	}
-	return map[string]*tensor.Tensor{"out": tensor.Full(v, in["x"].Shape...)}
+	if s.gives("out") {
+		return map[string]*tensor.Tensor{"out": tensor.Full(v, in["x"].Shape...)}
+	}
+	out := map[string]*tensor.Tensor{}
+	for _, o := range s.model.Graph.Outputs {
+		out[o.Name] = tensor.Full(v, 1, 1, 1, 1)
+	}
+	return out
+}
+
+// gives reports whether the network has an output of the name.
+func (s *fakeSession) gives(name string) bool {
+	return slices.ContainsFunc(s.model.Graph.Outputs, func(o onnx.ValueInfo) bool { return o.Name == name })
 }
 
 // runtime returns a Runtime on the GPU, which computes in half precision.
@@ -191,7 +256,7 @@ func TestTypes(t *testing.T) {
 		return nil
 	}
 	m, vae := g.load(t, Options{})
-	if _, err := m.outputs(t.Context(), noisy(1, 4, 8, 8), map[string]*tensor.Tensor{"context": noisy(1, 77, m.textWidth)}, 1); err != nil {
+	if _, err := m.predict(t.Context(), noisy(1, 4, 8, 8), map[string]*tensor.Tensor{"context": noisy(1, 77, m.textWidth)}, 1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := vae.Decode(t.Context(), noisy(1, 4, 8, 8)); err != nil {

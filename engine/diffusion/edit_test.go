@@ -75,7 +75,7 @@ func TestEditModel(t *testing.T) {
 		if more != nil {
 			in[inputChannels] = more
 		}
-		out, err := m.outputs(t.Context(), x, in, 1)
+		out, err := m.outputs(t.Context(), evaluation{x: x, inputs: in, sigma: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,8 +20,10 @@ type guidance struct {
 	lists [][]region
 	need  []bool
 	hooks []hooks
-	// features are what controls made of their pictures.
+	// features are what controls made of their pictures, sums the networks that
+	// add up what they leave on the device, by key.
 	features map[featureKey]residuals
+	sums     map[string]*component
 	// received is the attention that tokens got on the second list's side, where
 	// the model records it: see arch.RecordAttention.
 	received *tensor.Tensor
@@ -182,10 +184,11 @@ func (g *guidance) evaluateBatch(ctx context.Context, batch []*piece, x *tensor.
 	if e.controlText, err = controlTexts(batch, x.Dim(0)); err != nil {
 		return err
 	}
-	if err := g.steer(ctx, batch[0].region.control, e); err != nil {
+	if err := g.steer(ctx, batch[0].region.control, &e); err != nil {
 		return err
 	}
-	out, err := g.model.outputs(ctx, in, inputs, sigma)
+	defer feed{kept: e.kept}.close()
+	out, err := g.model.outputs(ctx, e)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func outOfMemory(needed int64) error {
 
 func predict(t *testing.T, m *Model) error {
 	t.Helper()
-	_, err := m.outputs(t.Context(), noisy(1, 4, 8, 8), map[string]*tensor.Tensor{"context": noisy(1, 77, m.textWidth)}, 1)
+	_, err := m.predict(t.Context(), noisy(1, 4, 8, 8), map[string]*tensor.Tensor{"context": noisy(1, 77, m.textWidth)}, 1)
 	return err
 }
 
@@ -231,7 +231,7 @@ func TestCancelledLoad(t *testing.T) {
 			return ctx.Err()
 		}}
 		m, _ := g.load(t, Options{})
-		_, err := m.outputs(ctx, noisy(1, 4, 8, 8), map[string]*tensor.Tensor{"context": noisy(1, 77, m.textWidth)}, 1)
+		_, err := m.predict(ctx, noisy(1, 4, 8, 8), map[string]*tensor.Tensor{"context": noisy(1, 77, m.textWidth)}, 1)
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("error %v", err)
 		}

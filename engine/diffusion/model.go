@@ -136,21 +136,21 @@ func (m *Model) scaledInput(x *tensor.Tensor, sigma float32) *tensor.Tensor {
 }
 
 // outputs evaluates the network for a batch x at noise level sigma: "out" is
-// the denoised prediction. inputs are what the network takes beside picture and
+// the denoised prediction. Inputs are what the network takes beside picture and
 // timestep, with the batch as first dimension; one named inputChannels holds
 // further channels of the picture.
-func (m *Model) outputs(ctx context.Context, x *tensor.Tensor, inputs map[string]*tensor.Tensor, sigma float32) (map[string]*tensor.Tensor, error) {
-	scaled := m.scaledInput(x, sigma)
-	in := maps.Clone(inputs)
-	if more := in[inputChannels]; more != nil {
-		delete(in, inputChannels)
+func (m *Model) outputs(ctx context.Context, e evaluation) (map[string]*tensor.Tensor, error) {
+	scaled := m.scaledInput(e.x, e.sigma)
+	in := feed{tensors: maps.Clone(e.inputs), kept: e.kept}
+	if more := in.tensors[inputChannels]; more != nil {
+		delete(in.tensors, inputChannels)
 		var err error
 		if scaled, err = tensor.Concat(1, scaled, more); err != nil {
 			return nil, err
 		}
 	}
-	in["x"], in["timesteps"] = scaled, tensor.Full(m.schedule.Timestep(sigma), x.Dim(0))
-	now, err := m.at(sigma)
+	in.tensors["x"], in.tensors["timesteps"] = scaled, tensor.Full(m.schedule.Timestep(e.sigma), e.x.Dim(0))
+	now, err := m.at(e.sigma)
 	if err != nil {
 		return nil, err
 	}
@@ -158,10 +158,10 @@ func (m *Model) outputs(ctx context.Context, x *tensor.Tensor, inputs map[string
 	if err != nil {
 		return nil, err
 	}
-	out, err := m.runtime.pool.run(ctx, unet, in)
+	out, err := m.runtime.pool.runFed(ctx, unet, in)
 	if err != nil {
 		return nil, err
 	}
-	m.schedule.Denoise(x.Data, out["out"].Data, sigma)
+	m.schedule.Denoise(e.x.Data, out["out"].Data, e.sigma)
 	return out, nil
 }

@@ -2,7 +2,6 @@ package diffusion
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"strings"
 
@@ -87,10 +86,4 @@ func (c *component) hasMerge() bool {
 		}
 	}
 	return false
-}
-
-// sharedKey identifies the weights that the component's session has in common
-// with others.
-func (c *component) sharedKey() string {
-	return fmt.Sprintf("%s@%d,%d#%s%s", c.file.Path, c.file.Size, c.stamp, c.name, c.precision())
 }

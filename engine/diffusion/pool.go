@@ -39,12 +39,10 @@ type entry struct {
 	used       int64 // pool.clock at the last use
 	// origin holds the places of the files that the weights come from.
 	origin string
-}
-
-// session is a graph that is ready to run: an *ort.Session.
-type session interface {
-	Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
-	Close() error
+	// kept are the outputs that its session holds on the device, guarded by
+	// keeping.
+	keeping sync.Mutex
+	kept    map[*kept]bool
 }
 
 func newPool(r *Runtime) *pool {
@@ -60,38 +58,59 @@ func (r *Runtime) openSession(_ context.Context, m *onnx.Model, o ort.Options) (
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return ortSession{s}, nil
 }
 
 // run evaluates a component's graph. The session is made at the first use;
 // several callers wait for one to make it. Where memory runs out, sessions that
 // are not running make room for a second attempt.
 func (p *pool) run(ctx context.Context, c *component, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	out, err := p.attempt(ctx, c, in)
-	if isMemory(err) && p.evict(c) {
-		out, err = p.attempt(ctx, c, in)
-	}
-	if err != nil {
-		return nil, p.explained(c, err)
-	}
-	return out, c.checkFinite(out)
+	return p.runFed(ctx, c, feed{tensors: in})
 }
 
-func (p *pool) attempt(ctx context.Context, c *component, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+// runFed is run with inputs that may lie on the device.
+func (p *pool) runFed(ctx context.Context, c *component, in feed) (out map[string]*tensor.Tensor, err error) {
+	err = p.try(ctx, c, in, func(e *entry, g given) (err error) {
+		out, err = e.session.run(ctx, g)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, in.blame(ctx, c.checkFinite(out))
+}
+
+// try makes one attempt at a run, or two.
+func (p *pool) try(ctx context.Context, c *component, in feed, run func(*entry, given) error) error {
+	err := p.attempt(ctx, c, in, run)
+	if isMemory(err) && p.evict(c) {
+		err = p.attempt(ctx, c, in, run)
+	}
+	if err != nil {
+		return p.explained(c, err)
+	}
+	return nil
+}
+
+func (p *pool) attempt(ctx context.Context, c *component, in feed, run func(*entry, given) error) error {
 	e, err := p.acquire(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", c.name, err)
+		return fmt.Errorf("load %s: %w", c.name, err)
 	}
 	defer p.release(e)
 	if len(c.inputs) > 0 {
-		in = maps.Clone(in)
-		maps.Copy(in, c.inputs)
+		in.tensors = maps.Clone(in.tensors)
+		maps.Copy(in.tensors, c.inputs)
 	}
-	out, err := e.session.Run(ctx, in)
+	g, done, err := in.open()
+	defer done()
+	if err == nil {
+		err = run(e, g)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", c.name, err)
+		return fmt.Errorf("run %s: %w", c.name, err)
 	}
-	return out, nil
+	return nil
 }
 
 func (p *pool) acquire(ctx context.Context, c *component) (*entry, error) {
@@ -134,7 +153,7 @@ func (p *pool) enter(c *component) (e *entry, mine bool) {
 	defer p.mu.Unlock()
 	e, ok := p.entries[c.key()]
 	if !ok {
-		e = &entry{ready: make(chan struct{}), origin: c.origin()}
+		e = &entry{ready: make(chan struct{}), origin: c.origin(), kept: map[*kept]bool{}}
 		p.entries[c.key()] = e
 	}
 	e.users++
@@ -182,10 +201,22 @@ func (p *pool) shrink(limit int64) {
 	}
 }
 
-// drop closes a session that is not in use. The caller holds p.mu.
+// drop closes a session that is not in use; what it holds on the device moves to
+// the host. The caller holds p.mu.
 func (p *pool) drop(key string) {
-	p.entries[key].session.Close()
+	p.entries[key].close()
 	delete(p.entries, key)
+}
+
+// close is drop for an entry by itself.
+func (e *entry) close() {
+	e.keeping.Lock()
+	values := slices.Collect(maps.Keys(e.kept))
+	e.keeping.Unlock()
+	for _, k := range values {
+		k.move()
+	}
+	e.session.Close()
 }
 
 // forgetFiles closes the unused sessions of files.
@@ -249,7 +280,7 @@ func (p *pool) load(ctx context.Context, c *component, e *entry) error {
 		e.own = c.copiedBytes()
 	}
 	p.mu.Unlock()
-	if o.Loaded != nil {
+	if o.Loaded != nil && c.file != nil {
 		o.Loaded(c.file.Path, time.Since(began))
 	}
 	return nil

@@ -117,7 +117,7 @@ func TestAttentionGuidance(t *testing.T) {
 	if got, err = g.denoise(t.Context(), s.x, sigma); err != nil {
 		t.Fatal(err)
 	}
-	out, err := s.withGraphPatch(always(arch.RecordAttention{})).outputs(t.Context(), s.x, negative, sigma)
+	out, err := s.withGraphPatch(always(arch.RecordAttention{})).outputs(t.Context(), evaluation{x: s.x, inputs: negative, sigma: sigma})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func TestScaledWeights(t *testing.T) {
 		t.Fatal(err)
 	}
 	predicted := func(s steered, m *Model) *tensor.Tensor {
-		den, err := m.outputs(t.Context(), s.x, s.evaluation.inputs, s.sigma)
+		den, err := m.outputs(t.Context(), s.evaluation)
 		if err != nil {
 			t.Fatal(err)
 		}

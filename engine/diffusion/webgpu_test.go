@@ -4,6 +4,7 @@ package diffusion
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -28,7 +29,7 @@ func watched(t *testing.T) (*Runtime, map[string]*ort.Session) {
 	t.Helper()
 	library := orttest.Library(t)
 	r, err := Open(Options{
-		Device: "webgpu", Cache: &weights.Cache{Dir: t.TempDir()},
+		Device: "webgpu", Precision: nn.Float32, Cache: &weights.Cache{Dir: t.TempDir()},
 		Choose: func(ctx context.Context, device string) (*ort.Choice, error) {
 			return ort.Choose(ctx, device, func(string) (string, error) { return library, nil })
 		},
@@ -42,7 +43,11 @@ func watched(t *testing.T) (*Runtime, map[string]*ort.Session) {
 		o.Placement = true
 		s, err := r.openSession(ctx, m, o)
 		if err == nil {
-			sessions[o.Name] = s.(*ort.Session)
+			name := o.Name
+			for i := 2; sessions[name] != nil; i++ {
+				name = fmt.Sprintf("%s#%d", o.Name, i)
+			}
+			sessions[name] = s.(ortSession).Session
 		}
 		return s, err
 	}
@@ -129,7 +134,7 @@ func checkPlacement(t *testing.T, name string, s *ort.Session) {
 			unexpected[p.Op]++
 		}
 	}
-	if len(unexpected) > 0 || there < 20 {
+	if len(unexpected) > 0 || there < 15 {
 		t.Errorf("%s: %d operators on the device; unexpected on the CPU: %v", name, there, unexpected)
 	}
 	t.Logf("%s: %d operators on the device, %d on the CPU", name, there, len(placed)-there)
@@ -168,7 +173,7 @@ func TestWebGPULikeCPU(t *testing.T) {
 			}
 			in := maps.Clone(s.evaluation.inputs)
 			maps.Copy(in, s.residuals(t, c))
-			out, err := s.Model.outputs(t.Context(), s.x, in, 1)
+			out, err := s.Model.outputs(t.Context(), evaluation{x: s.x, inputs: in, sigma: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
