@@ -20,6 +20,8 @@ type guidance struct {
 	lists [][]region
 	need  []bool
 	hooks []hooks
+	// apart says that memory has not sufficed for several pieces at once.
+	apart bool
 	// features are what controls made of their pictures, sums the networks that
 	// add up what they leave on the device, by key.
 	features map[featureKey]residuals
@@ -146,9 +148,12 @@ type piece struct {
 // evaluateAll runs the network for pieces of equal size at once, or one by one
 // where memory does not suffice for that.
 func (g *guidance) evaluateAll(ctx context.Context, batch []*piece, x *tensor.Tensor, sigma float32) error {
-	err := g.evaluateBatch(ctx, batch, x, sigma)
-	if !isMemory(err) || len(batch) == 1 {
-		return err
+	if len(batch) == 1 || !g.apart {
+		err := g.evaluateBatch(ctx, batch, x, sigma)
+		if !isMemory(err) || len(batch) == 1 {
+			return err
+		}
+		g.apart = true
 	}
 	for _, p := range batch {
 		if err := g.evaluateBatch(ctx, []*piece{p}, x, sigma); err != nil {

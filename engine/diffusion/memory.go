@@ -119,6 +119,20 @@ func (p *pool) evict(c *component) bool {
 	return dropped
 }
 
+// discard takes a session in which memory ran out on CUDA out of the pool: it
+// refuses further runs. Its last user closes it.
+func (p *pool) discard(key string, e *entry) {
+	if p.runtime.placed().Device.Provider != "cuda" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.entries[key] == e {
+		e.discarded = true
+		delete(p.entries, key)
+	}
+}
+
 // explained makes a MemoryError of an error of ONNX Runtime that is one.
 func (p *pool) explained(c *component, err error) error {
 	var m *MemoryError

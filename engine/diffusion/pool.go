@@ -36,6 +36,7 @@ type entry struct {
 	shared     string
 	bytes, own int64
 	users      int
+	discarded  bool  // no longer in the pool: the last user closes it
 	used       int64 // pool.clock at the last use
 	// origin holds the places of the files that the weights come from.
 	origin string
@@ -107,6 +108,9 @@ func (p *pool) attempt(ctx context.Context, c *component, in feed, run func(*ent
 	if err == nil {
 		err = run(e, g)
 	}
+	if isMemory(err) {
+		p.discard(c.key(), e)
+	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w", c.name, err)
 	}
@@ -176,6 +180,9 @@ func (p *pool) release(e *entry) {
 	e.users--
 	p.clock++
 	e.used = p.clock
+	if e.discarded && e.users == 0 {
+		e.close()
+	}
 	p.mu.Unlock()
 	if limit := p.runtime.options.SessionBytes; limit > 0 {
 		p.shrink(limit)
