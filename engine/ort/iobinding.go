@@ -255,7 +255,10 @@ func copyTensor(api C.api_table, value unsafe.Pointer) (*tensor.Tensor, error) {
 
 // openDevice makes what a session on a device needs beside the session.
 func openDevice(s *Session) (*deviceSession, error) {
-	d := &deviceSession{api: s.env.api, session: handleOf(s.session), turn: s.turn}
+	d := &deviceSession{api: s.env.api, session: handleOf(s.session), turn: s.turn, most: maxBoundBytes}
+	if s.release {
+		d.most = maxSeldomBoundBytes
+	}
 	if err := failed(d.api, C.cpu_memory(d.api, &d.memory)); err != nil {
 		return nil, err
 	}
@@ -296,6 +299,7 @@ type deviceSession struct {
 	outputs  []cName
 	turn     chan struct{} // the session's
 	bindings []*ioBinding
+	most     int64 // bytes of one binding's inputs, where there are several
 	counted  counter
 	holding  holding
 }

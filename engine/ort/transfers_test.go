@@ -128,6 +128,25 @@ func testChanges(t *testing.T, d ort.Device) {
 
 func TestChangedInputs(t *testing.T) { testChanges(t, ort.Device{}) }
 
+// Large inputs that take turns stay on the device, but for sessions that run
+// seldom.
+func TestLargeInputs(t *testing.T) {
+	for release, want := range map[bool]int64{false: 2, true: 4} {
+		s := stepGraph().session(t, ort.Options{Release: release})
+		if err := s.UseBinding(); err != nil {
+			t.Fatal(err)
+		}
+		latent := random(1, 1, 8)
+		large := []*tensor.Tensor{tensor.Full(1, 8, 5<<17), tensor.Full(2, 8, 5<<17)} // 20 MiB each
+		for i := range 4 {
+			run(t, s, map[string]*tensor.Tensor{"latent": latent, "context": large[i%2]})
+		}
+		if got := s.Transfers().In / (20 << 20); got != want {
+			t.Errorf("release %v: %d large inputs crossed, want %d", release, got, want)
+		}
+	}
+}
+
 // More kinds of input than a session keeps on its device.
 func TestManyInputs(t *testing.T) {
 	s := bound(t, stepGraph(), ort.Device{})
