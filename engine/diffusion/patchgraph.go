@@ -157,7 +157,7 @@ func (b *brancher) add(n onnx.Node) {
 		return
 	}
 	f := factors{view: v, uses: uses}
-	if f.isSmall() && b.component.graph.Root(n.Inputs[0]) != textInput {
+	if f.isSmall() && b.takesComputed(n) && b.component.graph.Root(n.Inputs[0]) != textInput {
 		n.Inputs = slices.Clone(n.Inputs)
 		n.Inputs[1] = b.changed(f)
 		b.graph.Nodes = append(b.graph.Nodes, n)
@@ -196,6 +196,13 @@ func (f factors) isSmall() bool {
 	out, in := f.seen[0], f.seen[1:].Elements()
 	flat := len(f.seen) == 2 || len(f.seen) == 4 && f.seen[2] == 1 && f.seen[3] == 1
 	return flat && out*in <= maxSmall*(out+in)
+}
+
+// takesComputed reports whether a weight of the node may be computed in the graph.
+// CUDA's provider turns those of convolutions round as it loads them, and takes
+// computed ones for turned (ONNX Runtime 1.30).
+func (b *brancher) takesComputed(n onnx.Node) bool {
+	return n.Op != "Conv" || b.target.Provider != nn.CUDA
 }
 
 // changed appends W + (up∘s)·down and returns its value.
