@@ -29,8 +29,7 @@ type controlled struct {
 	sums int64
 }
 
-// controlSpec is a control; what it applies to begins at its start and ends 1 -
-// less before the end.
+// controlSpec is a control: where it starts, and how much before the end it ends.
 type controlSpec struct {
 	net                   string
 	strength, start, less float64
@@ -38,19 +37,11 @@ type controlSpec struct {
 
 // controlledCases are runs that a device and the CPU make alike.
 var controlledCases = map[string]controlled{
-	"one":                       {controls: []controlSpec{{net: "first", strength: 1}}},
-	"weaker":                    {controls: []controlSpec{{net: "first", strength: 0.7}}, sums: 1},
-	"means":                     {controls: []controlSpec{{net: "means", strength: 1}}, sums: 1},
-	"chain":                     {controls: []controlSpec{{net: "first", strength: 0.7}, {net: "second", strength: 1}}, sums: 2},
-	"twice the same":            {controls: []controlSpec{{net: "first", strength: 1}, {net: "first", strength: 1}}, sums: 1},
-	"means, others and means":   {controls: []controlSpec{{net: "means", strength: 0.5}, {net: "first", strength: 1}, {net: "means", strength: 1}}, sums: 3},
-	"adapter":                   {controls: []controlSpec{{net: "adapter", strength: 0.8}}},
-	"adapter before ControlNet": {controls: []controlSpec{{net: "adapter", strength: 0.8}, {net: "first", strength: 0.7}}, sums: 1},
-	"ControlNet before adapter": {controls: []controlSpec{{net: "first", strength: 1}, {net: "adapter", strength: 0.8}}},
-	"one side":                  {controls: []controlSpec{{net: "first", strength: 0.7}}, alone: true, sums: 1},
-	"batch":                     {controls: []controlSpec{{net: "first", strength: 0.7}}, images: 2, sums: 1},
-	"areas":                     {controls: []controlSpec{{net: "first", strength: 0.7}}, areas: true, sums: 2},
-	"skipped": {controls: []controlSpec{{net: "first", strength: 0.7, less: 0.5}, {net: "adapter", strength: 1, start: 0.3}, {net: "second", strength: 1, start: 0.4}},
+	"two":                         {controls: []controlSpec{{net: "first", strength: 1}, {net: "second", strength: 0.7}}, sums: 1},
+	"adapter between ControlNets": {controls: []controlSpec{{net: "means", strength: 0.7}, {net: "adapter", strength: 0.8}, {net: "first", strength: 1}}, sums: 2},
+	"one side":                    {controls: []controlSpec{{net: "first", strength: 0.7}}, alone: true, images: 2, sums: 1},
+	"areas":                       {controls: []controlSpec{{net: "first", strength: 0.7}}, areas: true, sums: 2},
+	"skipped": {controls: []controlSpec{{net: "means", strength: 1, less: 0.5}, {net: "adapter", strength: 1, start: 0.3}, {net: "first", strength: 1, start: 0.4}},
 		others: true},
 }
 
@@ -137,8 +128,8 @@ func (c *crossings) note(sampling.Step) {
 	c.steps = append(c.steps, step)
 }
 
-// TestWebGPUControls samples with controls: the latents are those of the CPU,
-// and no step but the first copies more than latents and timesteps between host
+// TestWebGPUControls samples with controls: the latents are those of the CPU, as
+// far as a device's sines of timesteps go, and no step but the first copies more than latents and timesteps between host
 // and device.
 func TestWebGPUControls(t *testing.T) {
 	files := controlFiles(t)
@@ -150,7 +141,7 @@ func TestWebGPUControls(t *testing.T) {
 			c := controlledCases[name]
 			crossed.steps = nil
 			got := c.sample(t, gpu, files, crossed.note)
-			compareTo(t, got, c.sample(t, cpu, files, nil), 2e-5)
+			compareTo(t, got, c.sample(t, cpu, files, nil), 5e-5)
 			if !c.others {
 				c.checkStep(t, crossed.steps[1])
 			}
@@ -169,7 +160,7 @@ func (c controlled) checkStep(t *testing.T, step map[string]ort.Transfers) {
 	for _, name := range slices.Sorted(maps.Keys(step)) {
 		s := step[name]
 		kind, _, _ := strings.Cut(name, "#")
-		timesteps := s.In - s.Out
+		timesteps := s.In - s.Out // of 8 images at most
 		switch {
 		case kind == "unet":
 			latents += s.Out
@@ -178,13 +169,12 @@ func (c controlled) checkStep(t *testing.T, step map[string]ort.Transfers) {
 		case kind == "residuals":
 			sums += s.Runs
 		}
-		if s.Runs > 0 && kind != "residuals" && timesteps < 4 || timesteps > 4*4 || kind != "unet" && s.Out > 0 {
+		if s.Runs > 0 && kind != "residuals" && timesteps < 4 || timesteps > 4*8 || kind != "unet" && s.Out > 0 {
 			t.Errorf("%s copied %+v", name, s)
 		}
 		if n := s.Runs; n > 0 && kind != "unet" && kind != "controlnet" && kind != "residuals" {
 			t.Errorf("%s ran %d times", name, n)
 		}
-		t.Logf("%s: %+v", name, s)
 	}
 	if sums != c.sums {
 		t.Errorf("%d sums, want %d", sums, c.sums)

@@ -171,9 +171,16 @@ func TestWebGPULikeCPU(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			g := &guidance{model: s.Model}
+			all, err := g.residuals(t.Context(), &Control{Net: c, Hint: s.hint, Strength: 0.7, End: 1}, s.evaluation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer all.close()
+			r.Free() // what stayed on the device moves to the host
 			in := maps.Clone(s.evaluation.inputs)
-			maps.Copy(in, s.residuals(t, c))
-			out, err := s.Model.outputs(t.Context(), evaluation{x: s.x, inputs: in, sigma: 1})
+			maps.Copy(in, all.tensors)
+			out, err := s.Model.outputs(t.Context(), evaluation{x: s.x, inputs: in, kept: all.kept, sigma: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
