@@ -130,7 +130,7 @@ GPU_RUNTIME := onnxruntime-gpu==1.30.0
 GPU_RUNTIME_SHA256 := 6acc0f4b3d5ac5f2984432faa59dd8fcce6775f8b43a7140afa0f322c7a703b1
 .cache/onnxruntime-gpu:
 	rm -rf $@.part && mkdir -p $@.part
-	cd $@.part && python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 -d . $(GPU_RUNTIME) && \
+	cd $@.part && python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 -d . $(GPU_RUNTIME) && \
 	  echo '$(GPU_RUNTIME_SHA256) ' *.whl | sha256sum --check --quiet && \
 	  python3 -m zipfile -e *.whl . && mv onnxruntime/capi/libonnxruntime*.so* . && rm -r *.whl onnxruntime*/
 	mv $@.part $@
