@@ -101,14 +101,7 @@ func TestNullCUDAMemory(t *testing.T) {
 	_, err := env.NewSession(&big, gpu)
 	expectMemory(t, err, 0) // CUDA does not say it
 
-	s, err := env.NewSession(&onnx.Model{Opset: map[string]int64{"": 21}, Graph: onnx.Graph{
-		Name: "relu", Inputs: []onnx.ValueInfo{{Name: "x", Type: onnx.Float, Dims: []onnx.Dim{{Name: "n"}}}},
-		Outputs: []onnx.ValueInfo{{Name: "y", Type: onnx.Float, Dims: []onnx.Dim{{Name: "n"}}}},
-		Nodes: []onnx.Node{
-			{Name: "sin", Op: "Sin", Inputs: []string{"x"}, Outputs: []string{"h"}},
-			{Name: "cos", Op: "Cos", Inputs: []string{"h"}, Outputs: []string{"y"}},
-		},
-	}}, gpu)
+	s, err := env.NewSession(waves(), gpu)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +112,52 @@ func TestNullCUDAMemory(t *testing.T) {
 			t.Error(err)
 		} else if floats > 1<<20 {
 			expectMemory(t, err, 4*int64(floats))
+		}
+	}
+}
+
+// waves is y = cos(sin(x)) for any number of numbers.
+func waves() *onnx.Model {
+	return &onnx.Model{Opset: map[string]int64{"": 21}, Graph: onnx.Graph{
+		Name: "waves", Inputs: []onnx.ValueInfo{{Name: "x", Type: onnx.Float, Dims: []onnx.Dim{{Name: "n"}}}},
+		Outputs: []onnx.ValueInfo{{Name: "y", Type: onnx.Float, Dims: []onnx.Dim{{Name: "n"}}}},
+		Nodes: []onnx.Node{
+			{Name: "sin", Op: "Sin", Inputs: []string{"x"}, Outputs: []string{"h"}},
+			{Name: "cos", Op: "Cos", Inputs: []string{"h"}, Outputs: []string{"y"}},
+		},
+	}}
+}
+
+// TestNullCUDAGivesBack has memory for the work of two sessions. What runs need
+// goes back after each where that is wanted, but for their inputs, and all of it
+// when a session is closed.
+func TestNullCUDAGivesBack(t *testing.T) {
+	env, dir := nullGPU(t, 64<<20)
+	if dir == "" {
+		return
+	}
+	x := map[string]*tensor.Tensor{"x": tensor.New(2 << 20)} // 8 MiB, and two more of its size
+	for _, c := range []struct{ release, close, fails bool }{{release: true}, {close: true}, {fails: true}} {
+		var open []*Session
+		failed := 0
+		for range 4 {
+			s, err := env.NewSession(waves(), Options{Name: "waves", Device: Device{Provider: "cuda"}, Threads: 1, Release: c.release})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, s)
+			if _, err := s.Run(t.Context(), x); err != nil {
+				failed++
+			}
+			if c.close {
+				s.Close()
+			}
+		}
+		if (failed > 0) != c.fails {
+			t.Errorf("%+v: %d of 4 runs found no memory", c, failed)
+		}
+		for _, s := range open {
+			s.Close()
 		}
 	}
 }

@@ -160,7 +160,17 @@ func (a attention) expect(t *testing.T, env *ort.Env, dir string, precision nn.P
 func realNetworks(t *testing.T) map[string]Network {
 	all := list{}
 	all.addCheckpoint(t, "sd15-full-fp16")
-	for name, u := range weightstest.RealUNets() {
+	shapes, err := weightstest.RealXL()
+	must(t, err)
+	xl, err := arch.Detect(File(shapes))
+	must(t, err)
+	all["sdxl vae decoder"] = Network{arch.Decoder(xl.VAE), arch.VAEDecoder, shapes, true}
+	for _, text := range xl.Text {
+		all["sdxl "+text.Name] = Network{arch.Tower(text.Weights), text.Net.Build, shapes, true}
+	}
+	unets := weightstest.RealUNets()
+	unets["sd15 inpainting"] = weightstest.UNet{Channels: 320, In: 9, Multiples: []int{1, 2, 4, 4}, Depths: []int{1, 1, 1, 0}, Middle: 1, Blocks: 2, Context: 768, ConvProjection: true}
+	for name, u := range unets {
 		f := File(u.Shapes())
 		c, err := arch.DetectUNet(f)
 		must(t, err)
