@@ -108,6 +108,16 @@ func testMixed(t *testing.T, d ort.Device) {
 			wantStep(t, got, want, words)
 		}
 	}
+	// A run that fails before the value is bound leaves no doubt of what is.
+	for i := range uint64(5) { // the last ones lie where new ones come next
+		small, words = random(10+i, 4, 8), random(20+i, 8, 8)
+		wantStep(t, run(t, s, map[string]*tensor.Tensor{"latent": small, "context": words}), small, words)
+	}
+	bad := &tensor.Tensor{Shape: tensor.Shape{-4, -8}, Data: small.Data}
+	if _, err := s.RunHeld(t.Context(), ort.Inputs{Tensors: map[string]*tensor.Tensor{"latent": bad}, Held: map[string]*ort.Held{"context": outs["out"]}}); err == nil {
+		t.Error("a tensor of negative sizes was accepted")
+	}
+	wantStep(t, run(t, s, map[string]*tensor.Tensor{"latent": small, "context": words}), small, words)
 	// Both inputs the same value.
 	both := hold(t, s, ort.Inputs{Held: map[string]*ort.Held{"latent": square(t, s, outs["out"]), "context": square(t, s, outs["out"])}})
 	if got := both["out"].Shape(); !got.Equal(tensor.Shape{4, 4}) {

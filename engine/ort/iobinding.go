@@ -143,7 +143,6 @@ func (b *ioBinding) holds(i int, v input) bool {
 // set makes v input i.
 func (b *ioBinding) set(i int, v input) error {
 	if v.held != nil {
-		b.inputs[i].shape = nil
 		return v.held.bind(b.handle, b.at.inputs[i])
 	}
 	return b.upload(i, v.tensor)
@@ -152,6 +151,7 @@ func (b *ioBinding) set(i int, v input) error {
 // unbind makes nothing input i: a binding would keep the device's memory of a
 // value beyond the life of its session, which WebGPU does not stand.
 func (b *ioBinding) unbind(i int) error {
+	b.inputs[i].shape = nil
 	name, size := b.at.inputs[i].name, C.int64_t(0)
 	return failed(b.at.api, C.bind_floats(b.at.api, b.at.memory, b.handle, name, unsafe.Pointer(name), 0, &size, 1))
 }
