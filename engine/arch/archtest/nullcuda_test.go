@@ -190,7 +190,7 @@ func (n Network) onNullGPU(t *testing.T, env *ort.Env, precision nn.Precision) m
 	defer s.Close()
 	in := Inputs(g)
 	if n.Large {
-		in = realInputs(g)
+		in = inputsOf(g, 1, 512)
 	}
 	bytes := int64(0)
 	for _, v := range in {
@@ -248,19 +248,56 @@ func weightless(t *testing.T, g *nn.Graph) *onnx.Model {
 	return m
 }
 
-// realInputs are Inputs for pictures of 512 by 512 pixels.
-func realInputs(g *nn.Graph) map[string]*tensor.Tensor {
+// TestNullCUDANeeds bounds the memory that real networks take for a run in a new
+// session, without what cuDNN's plans want: docs/devices.md lists it.
+func TestNullCUDANeeds(t *testing.T) {
+	env, dir := nullGPU(t, 9, 0)
+	if dir == "" {
+		return
+	}
+	all := realNetworks(t)
+	for _, c := range []struct {
+		network     string
+		precision   nn.Precision
+		batch, side int
+		most        int // MiB
+	}{
+		{"sd15-full-fp16 unet", nn.Float16, 2, 512, 1850},
+		{"sd21 unet", nn.Float16, 2, 768, 2050},
+		{"sdxl unet", nn.Float16, 2, 1024, 5350},
+		{"sdxl clip_g", nn.Float16, 1, 512, 1250},
+		{"sdxl vae decoder", nn.Float32, 1, 512, 1250},
+		{"sdxl vae decoder", nn.Float32, 1, 1024, 4250},
+		{"sdxl vae decoder", nn.Float16, 1, 1024, 2200},
+	} {
+		n := all[c.network]
+		g, err := nn.Target{Provider: nn.CUDA, Precision: c.precision}.Build("network", n.Weights, n.Build)
+		must(t, err)
+		s, err := env.NewSession(weightless(t, g), ort.Options{Name: "network", Device: ort.Device{Provider: "cuda"}, Threads: 2})
+		must(t, err)
+		_, err = s.Run(t.Context(), inputsOf(g, c.batch, c.side))
+		must(t, err)
+		must(t, s.Close())
+		for _, count := range gputest.Counts(t, dir) {
+			if count.Name == "most bytes of device 0" && count.Times > c.most<<20 {
+				t.Errorf("%+v: %d MiB", c, count.Times>>20)
+			}
+		}
+	}
+}
+
+// inputsOf are zeros as Inputs for a batch of pictures of side by side pixels.
+func inputsOf(g *nn.Graph, batch, side int) map[string]*tensor.Tensor {
 	in := Inputs(g)
 	for name, v := range in {
-		if len(v.Shape) == 4 {
-			side := 64
-			if v.Shape[1] == 3 {
-				side = 512
+		shape := append(tensor.Shape{batch}, v.Shape[1:]...)
+		if len(shape) == 4 {
+			shape[2], shape[3] = side/8, side/8
+			if shape[1] == 3 {
+				shape[2], shape[3] = side, side
 			}
-			in[name] = tensor.New(1, v.Shape[1], side, side)
-			continue
 		}
-		in[name] = tensor.New(append(tensor.Shape{1}, v.Shape[1:]...)...)
+		in[name] = tensor.New(shape...)
 	}
 	return in
 }

@@ -46,16 +46,22 @@ static struct counter *open_table(void) {
 	return p;
 }
 
-void nullcuda_count(const char *name) {
+// counter_of returns the counter of a name. The caller holds the lock.
+static struct counter *counter_of(const char *name) {
+	static struct counter none;
 	uint64_t h = 14695981039346656037ull;
 	for (const char *c = name; *c; c++) h = (h ^ (unsigned char)*c) * 1099511628211ull;
-	pthread_mutex_lock(&lock);
 	if (!table) table = open_table();
-	if (table != MAP_FAILED) {
-		struct counter *at = &table[h % counters];
-		while (at->count && strncmp(at->name, name, name_size - 1)) at = at == &table[counters - 1] ? table : at + 1;
-		if (!at->count++) strncpy(at->name, name, name_size - 1);
-	}
+	if (table == MAP_FAILED) return &none;
+	struct counter *at = &table[h % counters];
+	while (*at->name && strncmp(at->name, name, name_size - 1)) at = at == &table[counters - 1] ? table : at + 1;
+	strncpy(at->name, name, name_size - 1);
+	return at;
+}
+
+void nullcuda_count(const char *name) {
+	pthread_mutex_lock(&lock);
+	counter_of(name)->count++;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -175,6 +181,16 @@ static int forbidden(const char *call) {
 	return not_permitted;
 }
 
+// grow notes what a device has allocated, and the most since it had nothing.
+static void grow(int owner, size_t room) {
+	char name[64];
+	snprintf(name, sizeof name, "most bytes of device %d", owner);
+	uint64_t *most = &counter_of(name)->count;
+	if (!used[owner]) *most = 0;
+	used[owner] += room;
+	if (used[owner] > *most) *most = used[owner];
+}
+
 static int allocate(void **out, size_t size, int owner) {
 	size_t room = (size + 4095) & ~(size_t)4095;
 	*out = 0;
@@ -185,7 +201,7 @@ static int allocate(void **out, size_t size, int owner) {
 	if (p != MAP_FAILED) {
 		if (block_count == block_room) blocks = realloc(blocks, sizeof *blocks * (block_room = 2 * block_room + 64));
 		blocks[block_count++] = (struct block){*out = p, room, owner};
-		if (owner >= 0) used[owner] += room;
+		if (owner >= 0) grow(owner, room);
 	}
 	pthread_mutex_unlock(&lock);
 	return p == MAP_FAILED ? fail(out_of_memory) : success;
