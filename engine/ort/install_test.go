@@ -195,13 +195,13 @@ func TestInstallRefuses(t *testing.T) {
 
 func TestInstallStops(t *testing.T) {
 	s := newShop(t)
-	s.client(t, "npm", `exec sleep 30`)
+	s.client(t, "npm", `exec sleep 600`)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	dir := t.TempDir()
 	start := time.Now()
 	_, err := ort.Install(ctx, dir, s.options())
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Minute {
 		t.Errorf("error %v after %v", err, time.Since(start))
 	}
 	checkEmpty(t, dir, 0)
