@@ -3,8 +3,10 @@ package diffusion
 import (
 	"errors"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/comfyrun/comfyrun/engine/tensor"
@@ -244,4 +246,29 @@ func TestKeptMoves(t *testing.T) {
 	}
 	f.close()
 	f.close()
+}
+
+// TestFreeWhileMemoryRunsOut frees networks while one runs that needs what they
+// keep, and for which memory then does not suffice.
+func TestFreeWhileMemoryRunsOut(t *testing.T) {
+	k := newKeeping(t, Options{})
+	p := k.model.runtime.pool
+	var freeing sync.WaitGroup
+	failed := false
+	k.gpu.run = func(s *fakeSession, _ map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+		if s.name != "unet" || failed {
+			return nil, nil
+		}
+		failed = true
+		freeing.Go(k.model.runtime.Free)
+		for p.mu.TryLock() { // until it waits for this run, with the pool locked
+			p.mu.Unlock()
+			runtime.Gosched()
+		}
+		return nil, outOfMemory(1 << 20)
+	}
+	if err := k.sample(t); err != nil || !failed {
+		t.Errorf("error %v, run out of memory: %v", err, failed)
+	}
+	freeing.Wait()
 }

@@ -104,10 +104,10 @@ func (p *pool) attempt(ctx context.Context, c *component, in feed, run func(*ent
 		maps.Copy(in.tensors, c.inputs)
 	}
 	g, done, err := in.open()
-	defer done()
 	if err == nil {
 		err = run(e, g)
 	}
+	done() // before pool.mu: who holds that may wait for a value of in to move
 	if isMemory(err) {
 		p.discard(c.key(), e)
 	}
