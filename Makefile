@@ -46,18 +46,25 @@ test-native: lib
 
 # Tests named TestWebGPU…, in whichever packages hold files with that tag. SwiftShader is a Vulkan driver that computes on
 # the CPU; it lies with its own Vulkan loader in npm's package of Chromium for servers, or in an installed Chromium.
-# Mesa's lavapipe is another, some ten times as fast, which apt fetches: golden workflows run on that where it can be had.
+# Mesa's lavapipe is another, some ten times as fast, which apt fetches: sampling and golden workflows run on that where it can be had.
 .PHONY: test-webgpu
 test-webgpu: lib .cache/swiftshader ## tests on WebGPU without a GPU, on SwiftShader and lavapipe (build tag webgpu; needs npm, or Chromium and libvulkan1; and apt)
 	-@$(MAKE) --no-print-directory .cache/lavapipe
 	@echo '== tests on WebGPU'
-	VK_DRIVER_FILES=$(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/swiftshader \
-	  $(GO) test -count=1 -timeout 30m -tags webgpu -run '^TestWebGPU' $$(test ! -d .cache/lavapipe || echo '-skip $(GOLDENS_TWICE)') \
-	  $$(git grep -l --untracked '^//go:build webgpu$$' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
-	@if [ -d .cache/lavapipe ]; then $(MAKE) --no-print-directory test-webgpu-goldens; \
-	else echo '== all goldens on WebGPU: NOT RUN, there is no lavapipe (see above); a few ran on SwiftShader'; fi
+	@packages=$$(git grep -l --untracked '^//go:build webgpu' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
+	if [ -d .cache/lavapipe ]; then set -ex; \
+	  $(ON_SWIFTSHADER) $(WEBGPU_TEST) -skip '^TestWebGPUGolden$$/^(file-dtypes|hires-chain)$$' $$(echo "$$packages" | grep -v /diffusion$$); \
+	  $(ON_LAVAPIPE) $(WEBGPU_TEST) ./engine/diffusion; \
+	  $(MAKE) --no-print-directory test-webgpu-goldens; \
+	else set -ex; \
+	  $(ON_SWIFTSHADER) $(WEBGPU_TEST) $$packages; \
+	  echo '== all goldens on WebGPU: NOT RUN, there is no lavapipe (see above); a few ran on SwiftShader'; \
+	fi
 
-GOLDENS_TWICE := ^TestWebGPUGolden$$/^(file-dtypes|hires-chain)$$
+WEBGPU_TEST := $(GO) test -count=1 -timeout 30m -tags webgpu -run '^TestWebGPU'
+ON_SWIFTSHADER := VK_DRIVER_FILES=$(CURDIR)/.cache/swiftshader/vk_swiftshader_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/swiftshader
+ON_LAVAPIPE := VK_DRIVER_FILES=$(CURDIR)/.cache/lavapipe/lvp_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/lavapipe/lib \
+  MESA_SHADER_CACHE_DIR=$(CURDIR)/.cache/mesa
 
 .PHONY: without-webgpu
 without-webgpu:
@@ -71,8 +78,7 @@ test-webgpu-goldens: lib .cache/lavapipe ## all golden workflows on WebGPU, on l
 	$(GO) test -c -tags webgpu -o .cache/goldens.test ./nodes
 	rm -rf .cache/goldens && mkdir -p .cache/goldens
 	@cd nodes && seq $(GOLDEN_PROCESSES) | \
-	VK_DRIVER_FILES=$(CURDIR)/.cache/lavapipe/lvp_icd.json LD_LIBRARY_PATH=$(CURDIR)/.cache/lavapipe/lib \
-	LP_NUM_THREADS=1 MESA_SHADER_CACHE_DIR=$(CURDIR)/.cache/mesa xargs -P $(GOLDEN_PROCESSES) -I{} \
+	$(ON_LAVAPIPE) LP_NUM_THREADS=1 xargs -P $(GOLDEN_PROCESSES) -I{} \
 	  ../.cache/goldens.test -test.timeout 2h -test.run '^TestWebGPUGolden$$' -all-goldens -divided ../.cache/goldens
 	@echo "== $$(ls .cache/goldens | wc -l) golden workflows passed on WebGPU"
 
