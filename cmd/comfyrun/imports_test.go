@@ -15,6 +15,7 @@ const module = "github.com/comfyrun/comfyrun/"
 // imports lists every package, bottom up, with the packages of this module that it may import; a trailing /... stands for
 // the packages below too. Imports point up in this list only, and a package that is not in it fails the test.
 var imports = []struct{ pkg, imports string }{
+	{"engine/cputest", ""},
 	{"workflows", ""},
 	{"workflows/ui", "workflows"},
 	{"workflows/diff", "workflows workflows/ui"},
