@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -37,6 +38,11 @@ var answers []byte
 // written down.
 type Null struct {
 	GPUs []GPU // Free is what can be allocated
+}
+
+// OneNull is a machine with one GPU, of compute capability 9.0 and 80 GiB.
+func OneNull() Null {
+	return Null{GPUs: []GPU{{Name: "Null GPU", Major: 9, Total: 80 << 30, Free: 80 << 30}}}
 }
 
 // onnxruntimeLibraries are those that stay what they are.
@@ -111,6 +117,21 @@ func (n Null) Inside(t *testing.T) (dir string) {
 	return ""
 }
 
+// mostBytes begins the names of counters of memory.
+const mostBytes = "most bytes of device "
+
+// MostBytes returns the most that a device of the machine had allocated since it
+// had nothing.
+func MostBytes(t testing.TB, dir string, device int) int {
+	t.Helper()
+	for _, c := range counters(t, dir) {
+		if c.Name == mostBytes+fmt.Sprint(device) {
+			return c.Times
+		}
+	}
+	return 0
+}
+
 // Count is how often something was done; kernels have the names that the
 // compiler gave them.
 type Count struct {
@@ -119,7 +140,13 @@ type Count struct {
 }
 
 // Counts returns what has been done on the machine of Build's folder so far.
-func Counts(t testing.TB, dir string) (counts []Count) {
+func Counts(t testing.TB, dir string) []Count {
+	t.Helper()
+	return slices.DeleteFunc(counters(t, dir), func(c Count) bool { return strings.HasPrefix(c.Name, mostBytes) })
+}
+
+// counters reads the file that the libraries count in.
+func counters(t testing.TB, dir string) (counts []Count) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, "trace"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { success = 0, invalid_value = 1, out_of_memory = 2, invalid_device = 101, not_permitted = 900, invalidated = 901 };
+enum { success = 0, invalid_value = 1, out_of_memory = 2, invalid_device = 101, not_permitted = 900 };
 
 static const struct {
 	const char *name;
@@ -86,7 +86,6 @@ static const struct { int code; const char *name, *text; } errors[] = {
 	{2, "cudaErrorMemoryAllocation", "out of memory"},
 	{101, "cudaErrorInvalidDevice", "invalid device ordinal"},
 	{900, "cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
-	{901, "cudaErrorStreamCaptureInvalidated", "operation failed due to a previous error during capture"},
 };
 
 const char *cudaGetErrorName(int code) {
@@ -168,19 +167,6 @@ static struct block *blocks;
 static size_t block_count, block_room;
 static unsigned long long used[COUNT + 1];
 
-// Something is being recorded: the stream, its graph, and whether it still can be.
-static struct stream { struct graph *recording; } *recording;
-static int spoiled;
-
-// forbidden says that a call may not be made while a stream is recorded, and ends
-// the recording, as CUDA does.
-static int forbidden(const char *call) {
-	if (!recording) return 0;
-	spoiled = 1;
-	nullcuda_count(call);
-	return not_permitted;
-}
-
 // grow notes what a device has allocated, and the most since it had nothing.
 static void grow(int owner, size_t room) {
 	char name[64];
@@ -231,11 +217,10 @@ static int owner_of(const void *p) {
 }
 
 int cudaMalloc(void **out, size_t size) {
-	if (forbidden("not permitted: cudaMalloc")) return fail(not_permitted);
 	nullcuda_count("cudaMalloc");
 	return allocate(out, size, device);
 }
-int cudaFree(void *p) { return forbidden("not permitted: cudaFree") ? fail(not_permitted) : release(p); }
+int cudaFree(void *p) { return release(p); }
 int cudaMallocHost(void **out, size_t size) { return allocate(out, size, -1); }
 int cudaHostAlloc(void **out, size_t size, unsigned flags) { return allocate(out, size, -1); }
 int cudaFreeHost(void *p) { return release(p); }
@@ -263,18 +248,13 @@ int cudaPointerGetAttributes(struct pointer *a, const void *p) {
 	return success;
 }
 
-// Copies. A recorded copy is made whenever its graph is launched.
+// Copies.
 
 struct copy {
 	char *to;
 	const char *from; // 0 writes value
 	size_t size, rows, to_step, from_step;
 	int value;
-	struct copy *next;
-};
-
-struct graph {
-	struct copy *first, **last;
 };
 
 // answer writes what a trial graph must give, in place of what was not computed:
@@ -292,92 +272,52 @@ static void answer(void *to, size_t size) {
 	fclose(f);
 }
 
-static void perform(const struct copy *c) {
-	for (size_t row = 0; row < c->rows; row++) {
-		if (c->from)
-			memmove(c->to + row * c->to_step, c->from + row * c->from_step, c->size);
-		else
-			memset(c->to + row * c->to_step, c->value, c->size);
-	}
-}
-
 static const char *const ways[] = {"copy within the host", "copy to the device", "copy to the host", "copy within the device", "copy of either way"};
 
-static int transfer(struct copy c, int way, struct stream *stream) {
+static int transfer(struct copy c, int way) {
 	nullcuda_count(c.from ? ways[way] : "fill");
-	if (recording && stream == recording) {
-		struct copy *kept = malloc(sizeof c);
-		*kept = c;
-		*stream->recording->last = kept;
-		stream->recording->last = &kept->next;
-		return success;
+	for (size_t row = 0; row < c.rows; row++) {
+		if (c.from)
+			memmove(c.to + row * c.to_step, c.from + row * c.from_step, c.size);
+		else
+			memset(c.to + row * c.to_step, c.value, c.size);
 	}
-	perform(&c);
 	if (way == 2) answer(c.to, c.size);
 	return success;
 }
 
-int cudaMemcpyAsync(void *to, const void *from, size_t size, int way, struct stream *stream) {
-	return transfer((struct copy){to, from, size, 1}, way, stream);
-}
-int cudaMemcpy(void *to, const void *from, size_t size, int way) {
-	return forbidden("not permitted: cudaMemcpy") ? fail(not_permitted) : transfer((struct copy){to, from, size, 1}, way, 0);
-}
-int cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t from_step, size_t width, size_t height, int way, struct stream *stream) {
-	return transfer((struct copy){to, from, width, height, to_step, from_step}, way, stream);
+int cudaMemcpy(void *to, const void *from, size_t size, int way) { return transfer((struct copy){to, from, size, 1}, way); }
+int cudaMemcpyAsync(void *to, const void *from, size_t size, int way, void *stream) { return cudaMemcpy(to, from, size, way); }
+int cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t from_step, size_t width, size_t height, int way, void *stream) {
+	return transfer((struct copy){to, from, width, height, to_step, from_step}, way);
 }
 int cudaMemcpyFromSymbol(void *to, const void *symbol, size_t size, size_t offset, int way) { memset(to, 0, size); return success; }
-int cudaMemsetAsync(void *to, int value, size_t size, struct stream *stream) {
-	return transfer((struct copy){to, 0, size, 1, .value = value}, 3, stream);
-}
-int cudaMemset(void *to, int value, size_t size) { return cudaMemsetAsync(to, value, size, 0); }
+int cudaMemset(void *to, int value, size_t size) { return transfer((struct copy){to, 0, size, 1, .value = value}, 3); }
+int cudaMemsetAsync(void *to, int value, size_t size, void *stream) { return cudaMemset(to, value, size); }
 
-// Streams, events and graphs.
+// Streams and events. Graphs cannot be recorded.
 
-int cudaStreamCreate(struct stream **s) { *s = calloc(1, sizeof **s); return success; }
-int cudaStreamCreateWithFlags(struct stream **s, unsigned flags) { return cudaStreamCreate(s); }
-int cudaStreamDestroy(struct stream *s) { free(s); return success; }
-int cudaStreamWaitEvent(struct stream *s, void *event, unsigned flags) { return success; }
-int cudaStreamSynchronize(struct stream *s) {
-	return recording && s == recording && forbidden("not permitted: cudaStreamSynchronize") ? fail(not_permitted) : success;
-}
-int cudaStreamIsCapturing(struct stream *s, int *status) { *status = s && s == recording; return success; }
+int cudaStreamCreate(void **s) { *s = malloc(1); return success; }
+int cudaStreamCreateWithFlags(void **s, unsigned flags) { return cudaStreamCreate(s); }
+int cudaStreamDestroy(void *s) { free(s); return success; }
+int cudaStreamWaitEvent(void *s, void *event, unsigned flags) { return success; }
+int cudaStreamSynchronize(void *s) { return success; }
+int cudaStreamIsCapturing(void *s, int *status) { *status = 0; return success; }
 
 int cudaEventCreate(void **event) { *event = malloc(1); return success; }
 int cudaEventCreateWithFlags(void **event, unsigned flags) { return cudaEventCreate(event); }
 int cudaEventDestroy(void *event) { free(event); return success; }
-int cudaEventRecord(void *event, struct stream *s) { return success; }
+int cudaEventRecord(void *event, void *s) { return success; }
 int cudaEventSynchronize(void *event) { return success; }
 int cudaEventElapsedTime(float *milliseconds, void *begin, void *end) { *milliseconds = 1; return success; }
 
-int cudaStreamBeginCapture(struct stream *s, int mode) {
-	if (!s || recording) return fail(not_permitted);
-	nullcuda_count("recorded graph");
-	s->recording = calloc(1, sizeof *s->recording);
-	s->recording->last = &s->recording->first;
-	spoiled = 0;
-	recording = s;
-	return success;
-}
-int cudaStreamEndCapture(struct stream *s, struct graph **graph) {
-	if (!s || s != recording) return fail(invalid_value);
-	recording = 0;
-	*graph = spoiled ? 0 : s->recording;
-	return spoiled ? fail(invalidated) : success;
-}
-int cudaGraphInstantiate(struct graph **executable, struct graph *graph, unsigned long long flags) { *executable = graph; return success; }
-int cudaGraphLaunch(struct graph *executable, struct stream *s) {
-	nullcuda_count("launched graph");
-	for (struct copy *c = executable->first; c; c = c->next) perform(c);
-	return success;
-}
-int cudaGraphDestroy(struct graph *graph) { return success; }
-int cudaGraphExecDestroy(struct graph *executable) {
-	for (struct copy *c = executable->first, *next; c; c = next) next = c->next, free(c);
-	free(executable);
-	return success;
-}
-int cudaLaunchHostFunc(struct stream *s, void (*call)(void *), void *data) { call(data); return success; }
+int cudaStreamBeginCapture(void *s, int mode) { return fail(not_permitted); }
+int cudaStreamEndCapture(void *s, void **graph) { return fail(not_permitted); }
+int cudaGraphInstantiate(void **executable, void *graph, unsigned long long flags) { return fail(not_permitted); }
+int cudaGraphLaunch(void *executable, void *s) { return fail(not_permitted); }
+int cudaGraphDestroy(void *graph) { return success; }
+int cudaGraphExecDestroy(void *executable) { return success; }
+int cudaLaunchHostFunc(void *s, void (*call)(void *), void *data) { call(data); return success; }
 
 // Kernels. Each is known by the address of its stub on the host, or by a handle.
 
@@ -398,7 +338,7 @@ static int by_stub(const void *a, const void *b) {
 	return (x > y) - (x < y);
 }
 
-static int launch(const void *stub, const struct stream *s) {
+static int launch(const void *stub) {
 	static size_t sorted;
 	const void *key[2] = {stub};
 	pthread_mutex_lock(&lock);
@@ -406,7 +346,6 @@ static int launch(const void *stub, const struct stream *s) {
 	const char *const *found = bsearch(key, kernels, kernel_count, sizeof *kernels, by_stub);
 	pthread_mutex_unlock(&lock);
 	nullcuda_count(found ? found[1] : "a kernel without a name");
-	if (recording && s != recording) nullcuda_count("kernel beside a recording");
 	return success;
 }
 
@@ -434,15 +373,11 @@ int __cudaPopCallConfiguration(struct dim3 *grid, struct dim3 *block, size_t *sh
 	*grid = pushed.grid, *block = pushed.block, *shared = pushed.shared, *stream = pushed.stream;
 	return success;
 }
-int cudaLaunchKernel(const void *f, struct dim3 grid, struct dim3 block, void **in, size_t shared, struct stream *s) { return launch(f, s); }
-int __cudaLaunchKernel(const void *f, struct dim3 grid, struct dim3 block, void **in, size_t shared, struct stream *s) { return launch(f, s); }
-int cudaLaunchCooperativeKernel(const void *f, struct dim3 grid, struct dim3 block, void **in, size_t shared, struct stream *s) { return launch(f, s); }
+int cudaLaunchKernel(const void *f, struct dim3 grid, struct dim3 block, void **in, size_t shared, void *stream) { return launch(f); }
+int __cudaLaunchKernel(const void *f, struct dim3 grid, struct dim3 block, void **in, size_t shared, void *stream) { return launch(f); }
+int cudaLaunchCooperativeKernel(const void *f, struct dim3 grid, struct dim3 block, void **in, size_t shared, void *stream) { return launch(f); }
 
-struct configuration { struct dim3 grid, block; size_t shared; struct stream *stream; };
-
-int cudaLaunchKernelExC(const struct configuration *c, const void *f, void **in) {
-	return launch(f, c->stream);
-}
+int cudaLaunchKernelExC(const void *configuration, const void *f, void **in) { return launch(f); }
 
 struct function { size_t shared, constant, local; int threads, registers, ptx, binary; };
 
