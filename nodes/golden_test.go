@@ -64,6 +64,9 @@ func goldenCases(t *testing.T) []goldenCase {
 	if err := json.Unmarshal(data, &list); err != nil {
 		t.Fatal(err)
 	}
+	if len(list.Cases) == 0 {
+		t.Fatal("there are no cases")
+	}
 	return list.Cases
 }
 

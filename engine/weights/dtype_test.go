@@ -2,6 +2,7 @@ package weights
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,27 +62,18 @@ func TestHalvesAreMade(t *testing.T) {
 				}
 				want[name] = v.Data
 			}
-			same32(t, list+": floats", l.ByName["graph/"+tokens].read(t), want[tokens])
-			same32(t, list+": halves", l.ByName["half/"+tokens].readHalves(t), rounded(want[tokens]))
+			if !slices.Equal(want[tokens], l.ByName["graph/"+tokens].read(t)) {
+				t.Errorf("%s: floats differ", list)
+			}
+			if !slices.Equal(rounded(want[tokens]), l.ByName["half/"+tokens].readHalves(t)) {
+				t.Errorf("%s: halves differ", list)
+			}
 			for i := range want[conv] {
 				want[conv][i] += want[bias][i/36]
 			}
-			same32(t, list+": a transform's halves", l.ByName["sum"].readHalves(t), rounded(want[conv]))
-		}
-	}
-}
-
-// same32 compares numbers, of which there are too many for a diff.
-func same32(t *testing.T, what string, got, want []float32) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Errorf("%s: %d numbers, want %d", what, len(got), len(want))
-		return
-	}
-	for i, v := range want {
-		if got[i] != v {
-			t.Errorf("%s: number %d is %v, want %v", what, i, got[i], v)
-			return
+			if !slices.Equal(rounded(want[conv]), l.ByName["sum"].readHalves(t)) {
+				t.Errorf("%s: a transform's halves differ", list)
+			}
 		}
 	}
 }
